@@ -1,0 +1,1 @@
+"""Étude trains classifiers: every technique a tested, composable part of one TOML file."""

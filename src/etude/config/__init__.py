@@ -1,0 +1,1 @@
+"""The configuration: pydantic models of the TOML file, and nothing that imports torch."""

@@ -1,0 +1,101 @@
+"""Field types shared by all configurations: probabilities, times and search ranges.
+
+A technique declares the bounds, the unit, the help text and the search range of a setting in one
+place, its config class, with :func:`setting`; the validator, ``etude show`` and the tuner read them
+from there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A number from 0 to 1."""
+
+
+class Strict(BaseModel):
+    """The base of every configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRange:
+    """Where a tuner may look for a value: ``low`` to ``high``, on a ``uniform`` or ``log`` scale."""
+
+    low: float
+    high: float
+    scale: Literal["uniform", "log"] = "uniform"
+
+
+def setting(
+    default: Any = ...,
+    *,
+    help: str,  # noqa: A002 - the word that every reader of a command line knows
+    unit: str | None = None,
+    search: SearchRange | None = None,
+    **bounds: Any,
+) -> Any:
+    """Declare one setting: its default, help, unit, bounds (``ge``, ``le``, ``gt``, ``lt``) and range."""
+    extra: dict[str, Any] = {}
+    if unit is not None:
+        extra["unit"] = unit
+    if search is not None:
+        extra["search"] = {"low": search.low, "high": search.high, "scale": search.scale}
+    return Field(default, description=help, json_schema_extra=extra or None, **bounds)
+
+
+_TIME = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ep|st|dur)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """A point or a length of training: ``"3ep"`` epochs, ``"500st"`` steps, ``"0.3dur"`` of the run.
+
+    >>> Time.parse("0.5dur").steps(steps_per_epoch=10, total_steps=40)
+    20
+    >>> str(Time.parse("3ep"))
+    '3ep'
+    """
+
+    amount: float
+    unit: Literal["ep", "st", "dur"]
+
+    @classmethod
+    def parse(cls, text: object) -> Time:
+        """Read ``"3ep"``, ``"500st"`` or ``"0.3dur"``; raises ``ValueError`` on anything else."""
+        if isinstance(text, Time):
+            return text
+        match = _TIME.match(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(
+                f"{text!r} is no time: write epochs as '3ep', optimizer steps as '500st' "
+                "or a share of the run as '0.3dur'"
+            )
+        amount, unit = float(match[1]), match[2]
+        if unit == "dur" and amount > 1:
+            raise ValueError(f"{text!r} is longer than the run: a share is at most '1dur'")
+        if unit == "st" and amount != int(amount):
+            raise ValueError(f"{text!r} is no whole number of steps")
+        return cls(amount, unit)  # type: ignore[arg-type]  # the pattern admits only these three
+
+    def steps(self, *, steps_per_epoch: int, total_steps: int) -> int:
+        """The number of optimizer steps that this time stands for, rounded to the nearest."""
+        per_unit = {"ep": steps_per_epoch, "st": 1, "dur": total_steps}[self.unit]
+        return round(self.amount * per_unit)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(str),
+            json_schema_input_schema=core_schema.str_schema(),
+        )

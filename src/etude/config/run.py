@@ -1,0 +1,104 @@
+"""The shape of a run's TOML file.
+
+``[optimizer]``, ``[schedule]`` and ``[loss]`` pick the technique of a phase that takes exactly one,
+by ``name``; every other technique is a table ``[techniques.NAME]``. What is inside those tables
+belongs to the technique, and is validated by its own config class when the run is built.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from etude.config.fields import Probability, Strict, Time, setting
+
+
+class DataConfig(Strict):
+    """Where the examples come from, and which of their columns mean what."""
+
+    train: str = setting(help="csv, tsv, jsonl, json or parquet file, or a hub data set id")
+    test: str | None = setting(None, help="held-out file, read only by the final evaluation")
+    validation: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] | str | Literal[False] = (
+        setting(0.1, help="a fraction, a count, a file, or false for none")
+    )
+    text: str = setting("text", help="column of the text")
+    text_pair: str | None = setting(None, help="column of a second text, for pairs")
+    labels: str | list[str] = setting(
+        "label",
+        help="column of the label or of the list of labels; several names for 0/1 columns",
+    )
+    label_separator: str | None = setting(
+        None, help="what separates the labels of one cell, for multilabel data in csv files"
+    )
+    weight: str | None = setting(None, help="column of example weights (0 or more)")
+    limit: int | None = setting(None, help="use only this many training rows, chosen at random", gt=0)
+
+
+class BackboneConfig(Strict):
+    """The network under the head."""
+
+    kind: Literal["text"] = setting("text", help="what the inputs are")
+    path: str = setting(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        help="a folder, a hub id, or 'pkg:PACKAGE' for weights that an installed package carries",
+    )
+    pooling: Literal["auto", "native", "cls", "mean", "max", "last"] = setting(
+        "auto", help="how token features become one vector; auto follows the checkpoint"
+    )
+    head: Literal["linear", "mlp"] = setting("linear", help="what stands on the pooled features")
+    max_length: int = setting(256, help="texts are cut to this many tokens", unit="tokens", ge=2)
+    dropout: Probability | None = setting(None, help="dropout in the backbone; absent keeps the checkpoint's")
+    head_dropout: Probability = setting(0.1, help="dropout in front of the head")
+    trust_remote_code: bool = setting(False, help="run code that the checkpoint carries")
+    compact_vocabulary: bool = setting(
+        True,
+        help="train only the embedding rows that occur in the data: same result, half the optimizer's work",
+    )
+
+
+class TrainConfig(Strict):
+    """How long, how large and how precise."""
+
+    epochs: int = setting(5, help="passes over the training rows", ge=1)
+    max_steps: int | None = setting(None, help="stop after this many optimizer steps", ge=1)
+    batch_size: int = setting(32, help="rows in one optimizer step, over all devices", ge=1)
+    micro_batch_size: int | None = setting(
+        None, help="rows in one forward pass; saves memory and changes nothing else", ge=1
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", help="auto is bf16 where the processor has it natively, else fp32"
+    )
+    evaluate_every: Time = setting(Time(1, "ep"), help="how often the validation part is scored")
+    save_every: Time = setting(Time(1, "ep"), help="how often a checkpoint is written")
+    keep_checkpoints: int = setting(2, help="how many checkpoints stay on disk", ge=1)
+    log_every: Time = setting(Time(10, "st"), help="how often the training loss is logged")
+    cache_features: bool = setting(True, help="compute features once while the backbone is frozen")
+
+
+class RunSection(Strict):
+    """Where the run's folder goes."""
+
+    dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
+
+
+class Config(Strict):
+    """One run: the whole TOML file."""
+
+    task: Literal["binary", "multiclass", "multilabel", "auto"] = setting(
+        "auto", help="what is predicted; auto looks at the labels"
+    )
+    seed: int = setting(0, help="the seed of every random draw", ge=0)
+    defaults: bool = setting(
+        True, help="start from the recommended techniques; false starts from a bare loop"
+    )
+    data: DataConfig
+    backbone: BackboneConfig = BackboneConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: dict[str, Any] = setting({}, help="name and settings of the optimizer")
+    schedule: dict[str, Any] = setting({}, help="name and settings of the learning-rate schedule")
+    loss: dict[str, Any] = setting({}, help="name and settings of the loss")
+    techniques: dict[str, dict[str, Any]] = setting(
+        {}, help="one table for each technique; enabled = false switches a default one off"
+    )
+    run: RunSection = RunSection()
