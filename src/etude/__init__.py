@@ -1,1 +1,50 @@
-"""Étude trains classifiers: every technique a tested, composable part of one TOML file."""
+"""Étude trains classifiers: every technique a tested, composable part of one TOML file.
+
+Importing this package is cheap: torch and transformers are imported with the first name that needs
+them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etude.api import (
+        Classifier,
+        Config,
+        Prediction,
+        Result,
+        evaluate,
+        explain,
+        load,
+        predict,
+        resume,
+        train,
+        validate,
+    )
+
+__version__ = "0.1.0"
+__all__ = [
+    "Classifier",
+    "Config",
+    "Prediction",
+    "Result",
+    "evaluate",
+    "explain",
+    "load",
+    "predict",
+    "resume",
+    "train",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("etude.api"), name)
+    raise AttributeError(f"module 'etude' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -40,3 +40,7 @@ def closest(word: str, options: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
     return f"; did you mean '{found[0]}'?" if found else ""
+
+
+class Interrupted(EtudeError):
+    """Training was stopped on request, after a checkpoint was written."""

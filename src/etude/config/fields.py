@@ -9,19 +9,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 """A number from 0 to 1."""
 
 
 class Strict(BaseModel):
-    """The base of every configuration: frozen, and unknown keys are errors."""
+    """The base of every configuration: frozen, and unknown keys and infinite numbers are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``epochs = true``, which Python would count as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and not _takes_bool(annotation, value):
+            raise PydanticCustomError("bool_for_number", "true and false are no numbers")
+        return value
+
+
+def _takes_bool(annotation: Any, value: bool) -> bool:
+    if get_origin(annotation) is Literal:
+        return any(option is value for option in get_args(annotation))
+    return annotation in (bool, Any) or any(_takes_bool(arg, value) for arg in get_args(annotation))
 
 
 @dataclass(frozen=True, slots=True)

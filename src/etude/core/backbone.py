@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 Transform = Callable[["Backbone", Tensor, Mapping[str, Tensor]], Tensor]
@@ -55,6 +55,10 @@ class Backbone(nn.Module):
             features = self.features_from(embedding, inputs)
         return Output(self.head(features), features)
 
+    def key_randomness(self, key: int) -> None:
+        """Fix the draws of the next forward pass: the same key gives the same dropout masks."""
+        torch.default_generator.manual_seed(key)
+
     @abstractmethod
     def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Map inputs to the features (B, D) under the head."""
@@ -70,7 +74,3 @@ class Backbone(nn.Module):
     @abstractmethod
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """Named parts from the input to the head, which is last; together they hold every parameter."""
-
-    @abstractmethod
-    def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
-        """Write the model in Hugging Face layout; ``metadata`` is kept in ``etude.json``."""

@@ -102,7 +102,8 @@ class Observer(Protocol):
 
 
 Edit = Callable[[Backbone], Backbone]
-StartModel = Callable[[Backbone, "Callable[[Rows], Tensor]"], None]
+StartModel = Callable[[Backbone, Callable[[Rows], Tensor], Tensor, Tensor], None]
+"""(backbone, rows -> features (n, D) without gradients, targets (N, C), weights (N,)) -> None."""
 Rule = Callable[[Parameter], GroupRule]
 Factor = Callable[[float], float]
 ChangeView = Callable[[View, Moment], View]

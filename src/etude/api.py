@@ -1,0 +1,98 @@
+"""The façade: the same jobs as the command line's, from Python.
+
+>>> import etude                                                        # doctest: +SKIP
+>>> result = etude.train("recipes/banking77.toml")                      # doctest: +SKIP
+>>> etude.load(result.folder).predict(["Where is my card?"])[0].label   # doctest: +SKIP
+'card_arrival'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etude.config.load import load_config, parse_config
+from etude.config.run import Config
+from etude.core.observe import Reporter
+from etude.runs import evaluate as _evaluate
+from etude.runs import explain as _explain
+from etude.runs import train as _train
+from etude.runs.build import build
+from etude.runs.model import Classifier, Prediction, find_model
+from etude.runs.train import Result
+
+ConfigLike = Config | str | Path | Mapping[str, Any]
+
+
+def _config(config: ConfigLike, overrides: Sequence[str]) -> Config:
+    if isinstance(config, Config):
+        return parse_config(config.model_dump(mode="json"), overrides) if overrides else config
+    if isinstance(config, Mapping):
+        return parse_config(config, overrides)
+    return load_config(config, overrides)
+
+
+def train(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Result:
+    """Train the run that a config describes.
+
+    Args:
+        config: a TOML file, a mapping of the same shape, or a :class:`Config`.
+        overrides: ``"optimizer.lr=3e-5"`` and the like.
+        reporter: who tells of progress; nobody by default.
+
+    Raises:
+        EtudeError: the config, the data or the run's folder cannot be used.
+    """
+    return _train.train(_config(config, overrides), reporter=reporter)
+
+
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result:
+    """Go on with a stopped run; it ends with the weights of one that was never stopped."""
+    return _train.resume(Path(folder), reporter=reporter)
+
+
+def load(folder: str | Path) -> Classifier:
+    """Open the saved model of a run's folder or of a model's own."""
+    return Classifier(find_model(Path(folder)))
+
+
+def predict(folder: str | Path, texts: Sequence[str]) -> list[Prediction]:
+    """Open a saved model and predict some texts."""
+    return load(folder).predict(texts)
+
+
+def evaluate(
+    folder: str | Path, data: str | None = None, *, reporter: Reporter | None = None
+) -> dict[str, float]:
+    """Score a saved model on a labelled file, or on the test part of its run."""
+    return _evaluate.evaluate(Path(folder), data, reporter=reporter)
+
+
+def explain(
+    config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None
+) -> _explain.Explanation:
+    """Resolve a config against its data and its backbone, without training."""
+    return _explain.explain(_config(config, overrides), reporter=reporter)
+
+
+def validate(
+    config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None
+) -> list[str]:
+    """Check a config with its data and its techniques; return the warnings."""
+    return list(build(_config(config, overrides), reporter=reporter).data.warnings)
+
+
+__all__ = [
+    "Classifier",
+    "Config",
+    "Prediction",
+    "Result",
+    "evaluate",
+    "explain",
+    "load",
+    "predict",
+    "resume",
+    "train",
+    "validate",
+]

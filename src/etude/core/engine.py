@@ -1,0 +1,309 @@
+"""The engine: epochs, evaluations, checkpoints. What one step does stands in ``step.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from etude.core import phases
+from etude.core.backbone import Backbone
+from etude.core.batch import Batch
+from etude.core.checkpoint import save_checkpoint
+from etude.core.examples import Examples
+from etude.core.feed import FeatureCache, Feed, make_batch, start_model
+from etude.core.groups import Freezer, make_groups
+from etude.core.observe import Reporter
+from etude.core.phases import Rows, View
+from etude.core.plan import Plan
+from etude.core.predict import predict
+from etude.core.rng import Moment
+from etude.core.step import Step, StepResult
+from etude.errors import ConflictError, Interrupted, RunError
+
+Score = Callable[[Tensor, Examples], dict[str, float]]
+Log = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how often; times are in optimizer steps.
+
+    ``evaluate_every`` and ``save_every`` of 0 mean: only at the end.
+    """
+
+    epochs: int
+    total_steps: int
+    batch_size: int
+    micro_batch_size: int
+    evaluate_every: int
+    save_every: int
+    log_every: int
+    keep_checkpoints: int = 2
+    cache_features: bool = True
+
+
+class Engine:
+    """Trains a backbone by a plan.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: the running epoch, from 0.
+        position: macro-batches of the running epoch that are done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        backbone: Backbone,
+        train: Examples,
+        accelerator: Any,
+        settings: Settings,
+        *,
+        validation: Examples | None = None,
+        score: Score | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.plan, self.backbone, self.settings = plan, backbone, settings
+        self.train, self.validation = train, validation
+        self.accelerator = accelerator
+        self.step = self.epoch = self.position = 0
+        self._score, self._reporter = score, reporter or Reporter()
+        self._log: Log = _silent
+        self._checkpoints: Path | None = None
+        self._extra_state: Mapping[str, Any] = {}
+        self._seed = plan.context.seed
+        spec = plan.one(phases.OPTIMIZER)
+        if spec is None:
+            raise ConflictError('no optimizer is chosen; add [optimizer] with name = "adamw"')
+        self.groups = make_groups(backbone, plan.many(phases.GROUPS), spec, plan.context)
+        backbone.to(accelerator.device)
+        optimizer = spec.make([group.for_optimizer() for group in self.groups])
+        self.model, prepared = accelerator.prepare(backbone, optimizer)
+        # The wrapper is there for the gradient scaler, and inspects signatures at every step.
+        self.optimizer = optimizer if accelerator.scaler is None else prepared
+        self._schedule = plan.one(phases.SCHEDULE) or _flat
+        self._warmup = plan.one(phases.WARMUP)
+        self._average = plan.one(phases.AVERAGE)
+        self._observers = plan.many(phases.OBSERVE)
+        self._freezer = Freezer(backbone, self.groups)
+        self._step = Step(plan, backbone, self.model, self.optimizer, accelerator, settings.micro_batch_size)
+        self._feed = Feed(plan, train, settings.batch_size)
+        self._features = FeatureCache(
+            plan, self._freezer, self.model, accelerator, self._reporter, on=settings.cache_features
+        )
+        self._loss_sum, self._loss_count = torch.zeros((), device=accelerator.device), 0
+        self._stop = self._note = ""
+        self._wants: set[str] = set()
+
+    def attach_folder(
+        self, *, log: Log | None, checkpoints: Path | None, extra_state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say where metrics and checkpoints go, and what else each checkpoint holds."""
+        self._log, self._checkpoints = log or _silent, checkpoints
+        self._extra_state = extra_state or {}
+
+    # Requests, by observers and by the signal handler.
+
+    def request_stop(self, reason: str) -> None:
+        """End training after the running step, with a checkpoint."""
+        self._stop = reason
+
+    def request(self, what: str) -> None:
+        """Ask for ``"evaluate"`` or ``"save"`` after the running step."""
+        self._wants.add(what)
+
+    def fit(self) -> None:
+        """Train to the end, from wherever the engine stands.
+
+        Raises:
+            Interrupted: somebody asked for a stop; a checkpoint was written.
+        """
+        self._freezer.apply(self.step)
+        self._features.refresh()
+        if self.step == 0 and self.position == 0:
+            start_model(self.plan, self.backbone, self.train, self._features)
+        for observer in self._observers:
+            observer.on_start(self)
+        while self.epoch < self.settings.epochs and not self._ended():
+            self._one_epoch()
+        self._finish()
+
+    def _finish(self) -> None:
+        every = self.settings.evaluate_every
+        if every == 0 or self.step % every:
+            self.evaluate()
+        self.save()
+        for observer in self._observers:
+            observer.on_end(self)
+
+    def moment(self) -> Moment:
+        """Where training stands."""
+        return Moment(
+            self._seed, self.step, self.epoch, self.plan.context.steps_per_epoch, self.settings.total_steps
+        )
+
+    def _one_epoch(self) -> None:
+        # Keyed by the epoch's number, since skipped steps may shift the number of its first step.
+        view, batches = self._feed.epoch(replace(self.moment(), step=self.epoch))
+        with self._reporter.bar(
+            f"epoch {self.epoch + 1}/{self.settings.epochs}", len(batches), "steps"
+        ) as bar:
+            bar.advance(self.position)
+            for rows in batches[self.position :]:
+                self._one_step(rows, view)
+                bar.advance(1, self._note)
+                if self._ended():
+                    return
+        self.epoch, self.position = self.epoch + 1, 0
+        for observer in self._observers:
+            observer.on_epoch(self)
+
+    def _ended(self) -> bool:
+        return self.step >= self.settings.total_steps
+
+    def _one_step(self, rows: Rows, view: View) -> None:
+        if self._freezer.changes_at(self.step):
+            self._freezer.apply(self.step)
+            self._features.refresh()
+        lr_factor = self._lr_factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * lr_factor
+        result = self._step_within_memory(make_batch(self._features.of(self.train), view, rows))
+        self.position += 1
+        if result.done:
+            self.step += 1
+            self._loss_sum += result.loss
+            self._loss_count += 1
+        else:
+            self._reporter.warn(f"step {self.step + 1} was skipped: its loss or gradient is not finite")
+        self._after_step(result)
+
+    def _step_within_memory(self, batch: Batch) -> StepResult:
+        """Take the step, with smaller micro-batches where memory does not suffice."""
+        while True:
+            try:
+                return self._step(batch, self.moment())
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                size = min(self._step.micro_batch_size, len(batch)) // 2
+                if size == 0:
+                    raise RunError(
+                        "memory does not suffice for a single row; lower backbone.max_length"
+                    ) from None
+            self._step.micro_batch_size = size
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._reporter.warn(
+                f"out of memory: the micro-batch is now {size} rows; the batch of "
+                f"{len(batch)} rows and its result stay as they were"
+            )
+
+    def _lr_factor(self) -> float:
+        step, total = self.step, self.settings.total_steps
+        rise = self.plan.context.steps(self._warmup.duration) if self._warmup is not None else 0
+        if self._warmup is not None and step < rise:
+            return self._warmup.factor(step / rise)
+        return self._schedule((step - rise) / max(total - rise, 1))
+
+    def _after_step(self, result: StepResult) -> None:
+        for observer in self._observers:
+            observer.on_step(self)
+        settings = self.settings
+        if result.done and self.step % settings.log_every == 0:
+            self._log_loss(result)
+        due = result.done and settings.evaluate_every and self.step % settings.evaluate_every == 0
+        if due or "evaluate" in self._wants:
+            self.evaluate()
+        due = result.done and settings.save_every and self.step % settings.save_every == 0
+        if (due and not self._ended()) or "save" in self._wants or self._stop:
+            self.save()
+        self._wants.clear()
+        if self._stop:
+            raise Interrupted(self._stop)
+
+    def _log_loss(self, result: StepResult) -> None:
+        loss = float(self._loss_sum) / max(self._loss_count, 1)
+        self._loss_sum.zero_()
+        self._loss_count = 0
+        self._note = f"loss {loss:.4f}"
+        record: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "train": {"loss": loss}}
+        record["lr"] = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        if result.grad_norm is not None:
+            record["grad_norm"] = float(result.grad_norm)
+        self._log(record)
+
+    def final_weights(self) -> AbstractContextManager[None]:
+        """Within this context the model has the weights to keep: the average's, where there is one."""
+        return self._average.lend(self.backbone) if self._average is not None else nullcontext()
+
+    def evaluate(self) -> dict[str, float]:
+        """Score the validation part with the weights to keep, and log the scores."""
+        if self.validation is None or self._score is None:
+            return {}
+        with self.final_weights():
+            examples = self._features.of(self.validation)
+            logits = predict(self.model, examples, self.accelerator, reporter=self._reporter,
+                             title="validation")  # fmt: skip
+        scores = self._score(logits, self.validation)
+        self._log({"step": self.step, "epoch": self.epoch, "validation": scores})
+        for observer in self._observers:
+            observer.on_evaluation(self, scores)
+        return scores
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        scaler = self.accelerator.scaler
+        optimizer = self.optimizer.state_dict()["state"]
+        return {
+            "engine": {"step": self.step, "epoch": self.epoch, "position": self.position,
+                       "loss_sum": self._loss_sum, "loss_count": self._loss_count,
+                       "micro_batch_size": self._step.micro_batch_size},
+            "model": self.backbone.state_dict(),
+            "optimizer": {str(i): state for i, state in optimizer.items()},
+            "techniques": {name: t.state_dict() for name, t in self.plan.techniques.items()},
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            **self._extra_state,
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go to where the state was taken."""
+        mine = state["engine"]
+        self.step, self.epoch, self.position = mine["step"], mine["epoch"], mine["position"]
+        self._loss_sum.copy_(mine["loss_sum"])
+        self._loss_count = mine["loss_count"]
+        self._step.micro_batch_size = mine["micro_batch_size"]
+        self.backbone.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = {int(i): value for i, value in state.get("optimizer", {}).items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, technique in self.plan.techniques.items():
+            technique.load_state_dict(state.get("techniques", {}).get(name, {}))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def save(self) -> None:
+        """Write a checkpoint, from the first process."""
+        if self._checkpoints is not None and self.accelerator.is_main_process:
+            save_checkpoint(self._checkpoints, self.step, self.state(), self.settings.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)
+
+
+def _silent(record: Mapping[str, Any]) -> None:
+    """The log of an engine whose caller keeps none."""
+
+
+def _flat(progress: float) -> float:
+    """The schedule of a plan without one."""
+    return 1.0

@@ -1,0 +1,94 @@
+"""Feeding: which rows make the macro-batches of an epoch, and what their inputs are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etude.core import phases
+from etude.core.backbone import Backbone
+from etude.core.batch import Batch
+from etude.core.examples import Examples
+from etude.core.groups import Freezer
+from etude.core.observe import Reporter
+from etude.core.phases import Rows, View
+from etude.core.plan import Plan
+from etude.core.predict import CachedFeatures, Subset, predict
+from etude.core.rng import Moment
+
+
+class Feed:
+    """The macro-batches of each epoch, a function of the plan, the epoch and nothing else."""
+
+    def __init__(self, plan: Plan, train: Examples, batch_size: int) -> None:
+        self._train, self._batch_size = train, batch_size
+        self._change_view = plan.many(phases.DATA)
+        self._sample = plan.one(phases.SAMPLE)
+        self._choose_size = plan.one(phases.BATCH_SIZE)
+        self._order = plan.one(phases.ORDER)
+
+    def epoch(self, moment: Moment) -> tuple[View, list[Rows]]:
+        """Return the epoch's view, and its macro-batches as positions in that view."""
+        train = self._train
+        view = View(np.arange(len(train)), train.targets, train.weights, train.lengths)
+        for change in self._change_view:
+            view = change(view, moment)
+        drawn = np.arange(len(view.rows)) if self._sample is None else self._sample(view, moment)
+        size = self._batch_size if self._choose_size is None else self._choose_size(moment)
+        if self._order is not None:
+            drawn = drawn[self._order(view.lengths[drawn], size, moment)]
+        else:
+            drawn = moment.numpy("shuffle").permutation(drawn)
+        return view, [drawn[at : at + size] for at in range(0, len(drawn), size)]
+
+
+def make_batch(examples: Examples, view: View, rows: Rows) -> Batch:
+    """Return the macro-batch of some rows of a view."""
+    taken, ids = torch.from_numpy(rows), view.rows[rows]
+    return Batch(examples.inputs(ids), view.targets[taken], view.weights[taken], torch.from_numpy(ids))
+
+
+class FeatureCache:
+    """Features of the frozen backbone, computed once: head-only epochs then cost milliseconds."""
+
+    def __init__(
+        self, plan: Plan, freezer: Freezer, model: Any, accelerator: Any, reporter: Reporter, *, on: bool
+    ) -> None:
+        self._usable = on and not plan.changes_inputs()
+        self._freezer, self._model = freezer, model
+        self._accelerator, self._reporter = accelerator, reporter
+        self._known: dict[int, CachedFeatures] = {}
+        self._frozen = False
+
+    def refresh(self) -> None:
+        """Forget everything, since some block begins to train or to rest."""
+        self._known.clear()
+        self._frozen = self._freezer.only_head_trains()
+
+    def of(self, examples: Examples) -> Examples:
+        """The examples with their features where these are the same at every step, else as they are."""
+        if not (self._usable and self._frozen):
+            return examples
+        if id(examples) not in self._known:
+            self._known[id(examples)] = CachedFeatures(examples, self.compute(examples))
+        return self._known[id(examples)]
+
+    def compute(self, examples: Examples, rows: Rows | None = None) -> Tensor:
+        """The features (n, D) of all examples or of some rows, in evaluation mode."""
+        if rows is not None:
+            known = self.of(examples)
+            if isinstance(known, CachedFeatures):
+                return known.inputs(rows)["features"]
+            examples = Subset(examples, rows)
+        return predict(self._model, examples, self._accelerator, reporter=self._reporter,
+                       title="features", features=True)  # fmt: skip
+
+
+def start_model(plan: Plan, backbone: Backbone, train: Examples, cache: FeatureCache) -> None:
+    """Let the technique of the start phase give the fresh head its first weights."""
+    start = plan.one(phases.START)
+    if start is not None:
+        start(backbone, lambda rows: cache.compute(train, rows), train.targets, train.weights)

@@ -1,0 +1,300 @@
+"""A look at a data file: which column is the text, which the label, and what task that makes.
+
+Every guess comes with a sentence that says why, so that ``etude init`` can write them beside the
+choices. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from etude.core.task import Kind
+from etude.data.labels import infer_kind, read_labels, sort_labels
+from etude.data.sources import read_table
+from etude.data.table import Table
+from etude.errors import DataError
+
+_LABEL_NAMES = (
+    "label", "labels", "class", "classes", "category", "categories", "target", "intent", "intents",
+    "tag", "tags", "topic", "topics", "sentiment", "emotion", "emotions",
+)  # fmt: skip
+_SEPARATORS = ("|", ";", ",")
+_LENGTHS = (32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Words of a text (median, 99th percentile, most), and a guess at the 99th percentile of tokens."""
+
+    median: int
+    high: int
+    most: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a file seems to hold.
+
+    Attributes:
+        path: the file.
+        rows: its rows.
+        columns: its columns.
+        text: the column of the text.
+        labels: the column of the labels, or several columns of zeros and ones.
+        separator: what separates the labels of one cell, if anything does.
+        kind: the task.
+        counts: rows of each label, in the task's order.
+        lengths: words of the texts.
+        max_length: tokens that hold nearly every text.
+        sentences: why each choice was made, one sentence or two, by the config key that it decides.
+    """
+
+    path: str
+    rows: int
+    columns: tuple[str, ...]
+    text: str
+    labels: str | list[str]
+    separator: str | None
+    kind: Kind
+    counts: Mapping[str, int]
+    lengths: Lengths
+    max_length: int
+    sentences: Mapping[str, str]
+
+
+def inspect_file(path: str) -> Findings:
+    """Look at a file and guess what each column is for.
+
+    Raises:
+        DataError: the file cannot be read, or no column looks like texts or like labels.
+    """
+    table = read_table(path, role="train")
+    text, why_text = _find_text(table)
+    columns, why_labels = _find_labels(table, text)
+    separator = _find_separator(table.column(columns)) if isinstance(columns, str) else None
+    labels = read_labels(table, columns, separator)
+    kind = infer_kind(labels)
+    counted = Counter(name for row in labels.names for name in row)
+    order = labels.order or sort_labels(counted)
+    counts = {name: counted[name] for name in order}
+    lengths = _measure(table.column(text))
+    return Findings(
+        path=path,
+        rows=table.rows,
+        columns=table.columns,
+        text=text,
+        labels=columns,
+        separator=separator,
+        kind=kind,
+        counts=counts,
+        lengths=lengths,
+        max_length=_choose_length(lengths),
+        sentences={
+            "task": _explain_task(kind, counts, labels.names),
+            "text": why_text,
+            "labels": why_labels,
+            **(
+                {"label_separator": f"Many cells hold several labels with {separator!r} between them."}
+                if separator
+                else {}
+            ),
+            "max_length": _explain_length(lengths),
+        },
+    )
+
+
+def _find_text(table: Table) -> tuple[str, str]:
+    """The column of strings that are the longest on average."""
+    averages = {
+        name: sum(map(len, cells)) / len(cells)
+        for name, cells in table.values.items()
+        if all(isinstance(cell, str) for cell in cells) and not _all_numbers(cells)
+    }
+    if not averages:
+        raise DataError(
+            f"{table.path} has no column of texts among {', '.join(table.columns)}; texts are strings"
+        )
+    text = max(averages, key=lambda name: averages[name])
+    others = [
+        name
+        for name in averages
+        if averages[name] > 0.3 * averages[text] and name != text and _mostly_distinct(table.column(name))
+    ]
+    hint = f" Column {others[0]!r} is long as well and may be a text_pair." if others else ""
+    return text, f"The strings in {text!r} are the longest, {averages[text]:.0f} characters on average.{hint}"
+
+
+def _mostly_distinct(cells: list[Any]) -> bool:
+    return len(set(cells)) > len(cells) // 2
+
+
+def _all_numbers(cells: list[str]) -> bool:
+    try:
+        for cell in cells:
+            float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _find_labels(table: Table, text: str) -> tuple[str | list[str], str]:
+    """The labels column by its name, its lists, its zeros and ones or its few values."""
+    others = {name: cells for name, cells in table.values.items() if name != text}
+    for name in sorted(others, key=lambda n: _rank_name(n)):
+        if _rank_name(name) < len(_LABEL_NAMES) and _looks_like_labels(others[name]):
+            return name, f"The labels are in {name!r}, as the name says."
+    for name, cells in others.items():
+        if all(isinstance(cell, list) for cell in cells):
+            return name, f"The labels are in {name!r}, which holds lists."
+    flags = [name for name, cells in others.items() if _zeros_and_ones(cells)]
+    if len(flags) > 1:
+        return flags, f"The labels are {len(flags)} columns, which hold zeros and ones."
+    few = {
+        name: len(set(cells))
+        for name, cells in others.items()
+        if _looks_like_labels(cells) and 1 < len(set(cells)) <= max(2, table.rows // 4)
+    }
+    if not few:
+        raise DataError(
+            f"{table.path} has no column that looks like labels beside {text!r}; name the column of the "
+            "labels in the config, as data.labels"
+        )
+    name = min(few, key=lambda n: few[n])
+    others_few = [other for other in few if other != name]
+    hint = f" It could be {', '.join(map(repr, others_few))} as well." if others_few else ""
+    return name, (
+        f"The labels are in {name!r}, which holds the fewest distinct values, {few[name]} in {table.rows} "
+        f"rows.{hint}"
+    )
+
+
+def _rank_name(name: str) -> int:
+    lowered = name.strip().lower()
+    return _LABEL_NAMES.index(lowered) if lowered in _LABEL_NAMES else len(_LABEL_NAMES)
+
+
+def _looks_like_labels(cells: list[Any]) -> bool:
+    if all(isinstance(cell, list) for cell in cells):
+        return True
+    return all(isinstance(cell, str | int) and cell != "" for cell in cells)
+
+
+def _zeros_and_ones(cells: list[Any]) -> bool:
+    values = {str(cell).strip().lower() for cell in cells}
+    return values <= {"0", "1"} or values <= {"true", "false"}
+
+
+def _find_separator(cells: list[Any]) -> str | None:
+    """The separator that turns many distinct cells into few distinct labels."""
+    if not all(isinstance(cell, str) for cell in cells) or all(c.lstrip().startswith("[") for c in cells):
+        return None
+    for separator in _SEPARATORS:
+        n_split = sum(separator in cell for cell in cells)
+        pieces = {piece.strip() for cell in cells for piece in cell.split(separator)}
+        if n_split >= 0.02 * len(cells) and len(pieces) < len(set(cells)):
+            return separator
+    return None
+
+
+def _measure(texts: list[str]) -> Lengths:
+    words = np.array([len(text.split()) for text in texts])
+    return Lengths(
+        median=int(np.median(words)),
+        high=int(np.percentile(words, 99)),
+        most=int(words.max()),
+        tokens=int(np.percentile([_guess_tokens(text) for text in texts], 99)) + 1,
+    )
+
+
+def _guess_tokens(text: str) -> float:
+    """A generous guess, as padding follows the batch: 2.5 ASCII characters, or one other, a token."""
+    n_ascii = len(text.encode("ascii", "ignore"))
+    return n_ascii / 2.5 + (len(text) - n_ascii) + 2
+
+
+def _choose_length(lengths: Lengths) -> int:
+    """The smallest usual length that holds the 99th percentile."""
+    return next((length for length in _LENGTHS if length >= lengths.tokens), _LENGTHS[-1])
+
+
+def _explain_length(lengths: Lengths) -> str:
+    return (
+        f"Texts have {lengths.median} words at the median, {lengths.high} at the 99th percentile and "
+        f"{lengths.most} at most; 99 of 100 should have no more than about {lengths.tokens} tokens."
+    )
+
+
+def _explain_task(kind: Kind, counts: Mapping[str, int], names: list[list[str]]) -> str:
+    rarest, commonest = min(counts, key=lambda n: counts[n]), max(counts, key=lambda n: counts[n])
+    spread = f"from {rarest!r} in {counts[rarest]} rows to {commonest!r} in {counts[commonest]}"
+    if counts[rarest] == counts[commonest]:
+        spread = f"each in {counts[rarest]} rows"
+    if kind == "multilabel":
+        mean = sum(map(len, names)) / len(names)
+        none = sum(not row for row in names)
+        return f"There are {len(counts)} labels, {mean:.2f} for each row and none for {none} rows, {spread}."
+    if kind == "binary":
+        return f"There are two labels, {spread}; {list(counts)[1]!r} is the positive one."
+    return f"There are {len(counts)} labels, one for each row, {spread}."
+
+
+def render_config(
+    findings: Findings,
+    *,
+    backbone: str = "sentence-transformers/all-MiniLM-L6-v2",
+    test: str | None = None,
+    run_dir: str = "runs/first",
+) -> str:
+    """Return a config for the file as commented TOML; it loads as it stands."""
+    why = findings.sentences
+    quoted = json.dumps  # a JSON string is a TOML string
+    held_out = f"test = {quoted(test, ensure_ascii=False)}" if test else '# test = "test.csv"'
+    separator = ""
+    if findings.separator:
+        separator = f"# {why['label_separator']}\nlabel_separator = {quoted(findings.separator)}\n"
+    columns = _comment(", ".join(findings.columns))
+    fraction = 0.1 if findings.rows >= 1000 else 0.2
+    return f"""\
+# Written by looking at {_comment(findings.path)}: {findings.rows} rows, columns {columns}.
+# Every key that is not here has a default; `etude explain` shows the whole plan before training.
+
+# {_comment(why["task"])}
+task = {quoted(findings.kind)}
+seed = 0
+
+[data]
+train = {quoted(findings.path, ensure_ascii=False)}
+# A test file is read by the final evaluation only; without one the run ends with validation scores.
+{held_out}
+# {fraction:.0%} of the rows are held out to score each epoch, with every label in its proportion.
+validation = {fraction}
+# {_comment(why["text"])}
+text = {quoted(findings.text, ensure_ascii=False)}
+# {_comment(why["labels"])}
+labels = {quoted(findings.labels, ensure_ascii=False)}
+{separator}
+[backbone]
+# A folder, a hub id, or "pkg:PACKAGE" for weights that an installed package carries.
+path = {quoted(backbone, ensure_ascii=False)}
+# {_comment(why["max_length"])}
+max_length = {findings.max_length}
+
+[train]
+epochs = 5
+batch_size = 32
+
+[run]
+dir = {quoted(run_dir, ensure_ascii=False)}
+"""
+
+
+def _comment(text: str) -> str:
+    """A comment has one line and no control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,1 @@
+"""Scores: metrics in bounded memory."""

@@ -1,0 +1,177 @@
+"""From a configuration to an engine: device, data, backbone, plan, groups."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from etude.backbones.text import TextBackbone, load_text_backbone, load_tokenizer
+from etude.config.run import Config
+from etude.core.backbone import Backbone
+from etude.core.engine import Engine, Settings
+from etude.core.examples import Examples
+from etude.core.groups import describe_parameters
+from etude.core.observe import Reporter
+from etude.core.phases import GROUPS, OPTIMIZER
+from etude.core.plan import Plan, build_plan
+from etude.core.technique import Context
+from etude.data.load import Part, TextData, load_text_data
+from etude.data.text import TextExamples
+from etude.errors import ConfigError
+from etude.evaluate.metrics import Scores, score
+from etude.runs.resolve import resolve_techniques
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run is made of, ready to be trained."""
+
+    config: Config
+    data: TextData
+    backbone: TextBackbone
+    tokenizer: Any
+    plan: Plan
+    engine: Engine
+    accelerator: Any
+
+    def parts(self) -> dict[Part, TextExamples]:
+        """The parts that there are, by name."""
+        found = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
+        return {name: part for name, part in found.items() if part is not None}  # type: ignore[misc]
+
+    def fingerprint(self) -> str:
+        """A hash of the training part as the engine sees it: which rows, how long, which labels."""
+        train = self.data.train
+        content = (self.data.rows["train"], train.lengths, train.targets.numpy(), train.weights.numpy())
+        digest = hashlib.sha256()
+        for array in content:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def choose_precision(wanted: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 where the processor has it natively.
+
+    Raises:
+        ConfigError: fp16 is asked for and there is no GPU.
+    """
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise ConfigError('train.precision = "fp16" needs a GPU and there is none; use "bf16" or "fp32"')
+    if wanted != "auto":
+        return wanted
+    if cuda:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if torch.backends.mps.is_available():
+        return "fp32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def make_accelerator(precision: str) -> Any:
+    """Return an accelerator of its own for this run; accumulation stays ours."""
+    AcceleratorState._reset_state(reset_partial_state=False)  # a second run may want another precision
+    mixed = "no" if precision == "fp32" else precision
+    # Groups may begin to train later, so that some parameters have no gradient in some steps.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=mixed, kwargs_handlers=[handler])
+
+
+def make_settings(config: Config, n_rows: int) -> Settings:
+    """Resolve the times of a config into steps."""
+    train = config.train
+    per_epoch = -(-n_rows // train.batch_size)
+    total = min(per_epoch * train.epochs, train.max_steps or per_epoch * train.epochs)
+    times = {"steps_per_epoch": per_epoch, "total_steps": total}
+    return Settings(
+        epochs=train.epochs,
+        total_steps=total,
+        batch_size=train.batch_size,
+        micro_batch_size=train.micro_batch_size or train.batch_size,
+        evaluate_every=train.evaluate_every.steps(**times),
+        save_every=train.save_every.steps(**times),
+        log_every=max(train.log_every.steps(**times), 1),
+        keep_checkpoints=train.keep_checkpoints,
+        cache_features=train.cache_features,
+    )
+
+
+def build(
+    config: Config,
+    *,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Read the data, open the backbone, resolve the plan, and return a run ready to train.
+
+    Raises:
+        EtudeError: anything in the config, the data or the backbone that cannot be used.
+    """
+    reporter = reporter or Reporter()
+    precision = choose_precision(config.train.precision)
+    accelerator = make_accelerator(precision)
+    tokenizer = load_tokenizer(config.backbone)
+    data = load_text_data(config, tokenizer, reporter)
+    for warning in data.warnings:
+        reporter.warn(warning)
+    backbone = load_text_backbone(config.backbone, data.task, seed=config.seed)
+    settings = make_settings(config, len(data.train))
+
+    def load_model(path: str) -> Backbone:
+        from etude.backbones.text import load_saved
+
+        teacher: Backbone = load_saved(Path(path))
+        teacher.requires_grad_(requires_grad=False)
+        prepared: Backbone = accelerator.prepare_model(teacher.eval(), evaluation_mode=True)
+        return prepared
+
+    context = Context(
+        task=data.task,
+        backbone=backbone,
+        class_counts=data.class_counts,
+        n_rows=len(data.train),
+        batch_size=settings.batch_size,
+        steps_per_epoch=-(-len(data.train) // settings.batch_size),
+        total_steps=settings.total_steps,
+        seed=config.seed,
+        load_model=load_model,
+        precision=precision,
+    )
+    plan = build_plan(resolve_techniques(config, data.task), context)
+    if config.backbone.compact_vocabulary and _embeddings_without_decay(plan):
+        parts = (data.train, data.validation, data.test)
+        backbone.compact(np.unique(np.concatenate([p.vocabulary for p in parts if p is not None])))
+
+    def score_part(logits: Tensor, examples: Examples) -> Scores:
+        probabilities = data.task.probabilities(logits).numpy()
+        return score(data.task, probabilities, examples.targets.numpy())
+
+    engine = Engine(
+        plan,
+        backbone,
+        data.train,
+        accelerator,
+        settings,
+        validation=data.validation,
+        score=score_part,
+        reporter=reporter,
+    )
+    return Run(config, data, backbone, tokenizer, plan, engine, accelerator)
+
+
+def _embeddings_without_decay(plan: Plan) -> bool:
+    """Whether embedding rows that never occur stay as they are, so that they may be left out.
+
+    Weight decay would shrink them, and an average or a perturbation of zero gradients leaves them.
+    """
+    spec = plan.one(OPTIMIZER)
+    embeddings = [p for p in describe_parameters(plan.context.backbone) if p.in_embedding]
+    ruled = all(any(rule(p).no_decay for rule in plan.many(GROUPS)) for p in embeddings)
+    return spec is not None and (spec.weight_decay == 0 or ruled)

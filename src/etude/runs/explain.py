@@ -1,0 +1,83 @@
+"""The resolved plan of a config, without training: what acts, in which order, at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from etude.config.run import Config
+from etude.core.observe import Reporter
+from etude.runs.build import Run, build
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The plan as text for people and as data for programs."""
+
+    text: str
+    data: dict[str, Any]
+
+
+def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
+    """Resolve a config against its data and backbone, and say what a run would do."""
+    run = build(config, reporter=reporter)
+    data = _facts(run)
+    lines = [
+        f"task         {data['task']}, {len(data['labels'])} labels",
+        "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
+        f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
+        f"precision    {data['precision']} on {data['device']}",
+        f"steps        {data['steps']} ({data['steps_per_epoch']} an epoch, {config.train.batch_size} rows each)",
+        f"cost         {data['passes']:g} passes a step",
+        "",
+        "the plan, in the order in which its parts act:",
+    ]
+    width = max(len(entry["phase"]) for entry in data["plan"])
+    for entry in data["plan"]:
+        lines.append(f"  {entry['phase']:<{width}}  {entry['technique']:<20} {entry['settings']}".rstrip())
+    lines += ["", "parameter groups:"]
+    for group in data["groups"]:
+        frozen = f", frozen until step {group['frozen_until']}" if group["frozen_until"] else ""
+        lines.append(
+            f"  {group['name']}: {group['tensors']} tensors, {group['parameters']:,} numbers, "
+            f"lr {group['lr']:g}, weight decay {group['weight_decay']:g}{frozen}"
+        )
+    return Explanation("\n".join(lines), data)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    plan, engine = run.plan, run.engine
+    return {
+        "task": run.data.task.kind,
+        "labels": list(run.data.task.labels),
+        "rows": {part: len(examples) for part, examples in run.parts().items()},
+        "precision": plan.context.precision,
+        "device": str(run.accelerator.device),
+        "steps": engine.settings.total_steps,
+        "steps_per_epoch": plan.context.steps_per_epoch,
+        "passes": plan.passes(),
+        "plan": [
+            {
+                "phase": entry.phase.name,
+                "technique": entry.technique,
+                "settings": _settings(plan.techniques[entry.technique].config),
+            }
+            for entry in plan.entries()
+        ],
+        "groups": [
+            {
+                "name": group.name,
+                "tensors": len(group.params),
+                "parameters": sum(p.numel() for p in group.params),
+                "lr": group.lr,
+                "weight_decay": group.weight_decay,
+                "frozen_until": group.frozen_until,
+            }
+            for group in engine.groups
+        ],
+    }
+
+
+def _settings(config: Any) -> str:
+    values = config.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    return ", ".join(f"{name}={value}" for name, value in values.items())

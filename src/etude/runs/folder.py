@@ -1,0 +1,145 @@
+"""A run's folder: what is in it, and that nothing in it is ever half written or overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from etude.config.load import dump_config, load_config
+from etude.config.run import Config
+from etude.errors import RunError
+
+CONFIG, PLAN, ENVIRONMENT = "config.toml", "plan.txt", "environment.json"
+METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model"
+PREDICTIONS, CHECKPOINTS = "predictions", "checkpoints"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, and rename it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / CHECKPOINTS
+        self.model = path / MODEL
+        self.predictions = path / PREDICTIONS
+
+    @classmethod
+    def create(cls, config: Config) -> RunFolder:
+        """Make the folder of a new run and keep its resolved config.
+
+        Raises:
+            RunError: the folder holds a run, or something else, or cannot be made.
+        """
+        path = Path(config.run.dir)
+        cls.refuse_used(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / CONFIG, dump_config(config))
+            write_atomically(path / ENVIRONMENT, json.dumps(environment(config.seed), indent=2))
+        except OSError as error:
+            raise RunError(f"the run's folder {path} cannot be written: {error.strerror}") from None
+        return cls(path)
+
+    @staticmethod
+    def refuse_used(path: Path) -> None:
+        """Raise :class:`RunError` if the folder holds a run or anything else."""
+        if (path / CONFIG).exists():
+            raise RunError(
+                f"{path} already holds a run; go on with 'etude resume {path}', or choose another "
+                "folder with --set run.dir=NAME"
+            )
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise RunError(f"{path} exists and is no run's folder; choose another with --set run.dir=NAME")
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunFolder, Config]:
+        """Open the folder of an earlier run with its config.
+
+        Raises:
+            RunError: the folder holds no run.
+        """
+        if not (path / CONFIG).is_file():
+            raise RunError(f"{path} holds no run: there is no {CONFIG} in it")
+        return cls(path), load_config(path / CONFIG)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+        found = []
+        path = self.path / METRICS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that a resumed run will do again."""
+        kept = [json.dumps(record) + "\n" for record in self.history() if record["step"] <= step]
+        write_atomically(self.path / METRICS, "".join(kept))
+
+    def write(self, name: str, content: str | Mapping[str, Any]) -> None:
+        """Write a text or a JSON file into the folder."""
+        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        write_atomically(self.path / name, text)
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, hardware, git commit, command and seed: what somebody needs to repeat the run."""
+    packages = ("etude", "torch", "transformers", "accelerate", "tokenizers", "numpy", "scikit-learn")
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+        },
+        "git": _git_commit(),
+        "command": sys.argv,
+        "seed": seed,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,173 @@
+"""The saved model: open it, predict with it, one text or a file of millions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etude.backbones.text import TextBackbone, load_saved, load_saved_tokenizer
+from etude.core.observe import Reporter
+from etude.core.predict import predict
+from etude.core.task import Task, make_task
+from etude.data.sources import stream_rows
+from etude.data.table import Table
+from etude.data.text import build_text_examples, check_texts
+from etude.data.writer import RowWriter
+from etude.errors import DataError, RunError
+from etude.runs.build import choose_precision, make_accelerator
+from etude.runs.folder import MODEL
+
+ETUDE_JSON = "etude.json"
+CHUNK = 4096
+"""Rows of a file that are in memory at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one text: its labels, and the probability of every label."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str | None:
+        """The label of a single-label task; the first one, or None, of a multilabel task."""
+        return self.labels[0] if self.labels else None
+
+
+class Classifier:
+    """A trained model with its labels, its tokenizer and its decisions."""
+
+    def __init__(self, folder: Path, *, precision: str = "auto") -> None:
+        self.folder = folder
+        self.metadata = _read_metadata(folder)
+        self.task: Task = make_task(self.metadata["task"], self.metadata["labels"])
+        self._accelerator = make_accelerator(choose_precision(precision))
+        self._backbone: TextBackbone = load_saved(folder)
+        self._tokenizer = load_saved_tokenizer(folder)
+        self._model = self._accelerator.prepare_model(self._backbone, evaluation_mode=True)
+
+    def predict_proba(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        reporter: Reporter | None = None,
+        place: Callable[[int], str] = "text {}".format,
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (N, C) of the texts, in the order of ``self.task.labels``.
+
+        Raises:
+            DataError: a text is empty or no string.
+        """
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"{place(row)} is {text!r}; a text that is not empty is expected")
+        if len(texts) == 0:
+            return np.zeros((0, self.task.n_classes), dtype=np.float32)
+        examples = build_text_examples(
+            texts,
+            pairs,
+            None,
+            None,
+            self._tokenizer,
+            self.metadata["input"]["max_length"],
+            reporter or Reporter(),
+            place=place,
+        )
+        logits = predict(self._model, examples, self._accelerator, reporter=reporter)
+        probabilities: NDArray[np.float32] = self.task.probabilities(logits).numpy()
+        return probabilities
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        reporter: Reporter | None = None,
+    ) -> list[Prediction]:
+        """Return labels and probabilities of the texts, in their order."""
+        probabilities = self.predict_proba(texts, pairs, reporter=reporter)
+        names = self.task.names(self.task.decide(probabilities))
+        return [
+            Prediction(labels, dict(zip(self.task.labels, map(float, row), strict=True)))
+            for labels, row in zip(names, probabilities, strict=True)
+        ]
+
+    def predict_file(
+        self,
+        source: str,
+        output: str | None,
+        *,
+        text: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> int:
+        """Predict the rows of a file, or of standard input (``"-"``), chunk by chunk.
+
+        Rows are written in the given order, with their own columns, the label or labels and the
+        probability of each label; to standard output as JSON lines where ``output`` is None.
+
+        Returns:
+            How many rows were written.
+        """
+        reporter = reporter or Reporter()
+        done = 0
+        with (
+            RowWriter(output) as writer,
+            reporter.bar("predicting", None, "rows") as bar,
+        ):
+            for table in stream_rows(source, CHUNK):
+                writer.write(self._predicted(table, text))
+                done += table.rows
+                bar.advance(table.rows)
+        return done
+
+    def predict_table(self, table: Table, text: str | None = None) -> NDArray[np.float32]:
+        """Return the probabilities (N, C) of a table's rows; ``text`` names another text column."""
+        schema = self.metadata["input"]
+        texts = check_texts(table, text or schema["text"])
+        pairs = check_texts(table, schema["text_pair"]) if schema["text_pair"] else None
+        return self.predict_proba(texts, pairs, place=table.line)
+
+    def _predicted(self, table: Table, text: str | None) -> dict[str, list[Any]]:
+        probabilities = self.predict_table(table, text)
+        names = self.task.names(self.task.decide(probabilities))
+        columns: dict[str, list[Any]] = {name: table.column(name) for name in table.columns}
+        single = self.task.kind != "multilabel"
+        columns["predicted"] = [row[0] for row in names] if single else names
+        rounded = probabilities.astype(np.float64).round(6)
+        columns |= {f"p:{label}": rounded[:, c].tolist() for c, label in enumerate(self.task.labels)}
+        return columns
+
+
+def find_model(path: Path) -> Path:
+    """Return the folder of the saved model that ``path`` names: a model's or a run's folder.
+
+    Raises:
+        RunError: there is no model.
+    """
+    for folder in (path, path / MODEL):
+        if (folder / ETUDE_JSON).is_file():
+            return folder
+    if not path.exists():
+        raise RunError(f"{path} does not exist; name a run's folder or a saved model's")
+    if (path / "config.toml").is_file():
+        raise RunError(f"the run {path} has no model yet; finish it with 'etude resume {path}'")
+    raise RunError(f"{path} holds neither a run nor a saved model")
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / ETUDE_JSON).read_text(encoding="utf-8"))
+        wanted = {"task", "labels", "input"} - set(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{folder / ETUDE_JSON} cannot be read: {error}") from None
+    if wanted:
+        raise RunError(f"{folder / ETUDE_JSON} lacks {', '.join(sorted(wanted))}; save the model again")
+    return content

@@ -1,0 +1,79 @@
+"""From the tables of a config to technique objects: the recommended set, and what the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from etude.config.explain import validated
+from etude.config.run import Config
+from etude.core.phases import LOSS, OPTIMIZER, SCHEDULE, Phase
+from etude.core.task import Task
+from etude.core.technique import Technique
+from etude.errors import ConfigError
+from etude.techniques import catalogue, technique_class
+
+RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
+    "no_decay": {},
+    "length_buckets": {},
+    "clip": {},
+    "warmup": {},
+    "linear_probe": {},
+    "head_lr": {},
+}
+"""The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
+
+SLOTS: Mapping[str, tuple[Phase[Any], str]] = {
+    "optimizer": (OPTIMIZER, "adamw"),
+    "schedule": (SCHEDULE, "linear"),
+    "loss": (LOSS, ""),
+}
+"""Config sections that pick the technique of a phase by name, with the default name."""
+
+
+def resolve_techniques(config: Config, task: Task) -> list[Technique[Any]]:
+    """Return the techniques of a run, validated.
+
+    Raises:
+        ConfigError: an unknown technique or key, a value out of bounds, a technique in the wrong
+            section.
+    """
+    chosen = {name: dict(table) for name, table in config.techniques.items()}
+    off = {name for name, table in chosen.items() if not table.pop("enabled", True)}
+    for name in chosen:
+        slot = next(
+            (s for s, (phase, _) in SLOTS.items() if technique_class(name).facts.phase is phase), None
+        )
+        if slot is not None:
+            raise ConfigError(f'[techniques.{name}] belongs into [{slot}] as name = "{name}"')
+    where = {name: f"techniques.{name}" for name in chosen}
+    for section, (phase, default) in SLOTS.items():
+        table = dict(getattr(config, section))
+        name = table.pop("name", default or task.default_loss)
+        known = [key for key, found in catalogue().items() if found.facts.phase is phase]
+        if name not in known:
+            raise ConfigError(f"[{section}] name = {name!r} is unknown; choose from {', '.join(known)}")
+        chosen[name], where[name] = table, section
+    chosen = {name: table for name, table in chosen.items() if name not in off}
+    if config.defaults:
+        for name, settings in RECOMMENDED.items():
+            if name not in off and _fits(name, chosen):
+                chosen.setdefault(name, dict(settings))
+                where.setdefault(name, f"techniques.{name}")
+    return [_make(name, table, where[name]) for name, table in chosen.items()]
+
+
+def _fits(name: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a recommended technique leaves everything that the user chose its place."""
+    facts = technique_class(name).facts
+    for other in chosen:
+        theirs = technique_class(other).facts
+        same_slot = facts.phase is theirs.phase and facts.phase.takes == "one"
+        if other != name and (same_slot or name in theirs.clashes or other in facts.clashes):
+            return False
+    return True
+
+
+def _make(name: str, table: Mapping[str, Any], where: str) -> Technique[Any]:
+    technique = technique_class(name)
+    return technique(validated(technique.Config, {**table, "name": name}, where))

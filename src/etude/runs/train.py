@@ -1,0 +1,205 @@
+"""Train a run to its end, and resume one that was stopped: by Ctrl-C, by a kill, by a full disk."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etude.config.run import Config
+from etude.core.checkpoint import checkpoints, read_checkpoint
+from etude.core.engine import Engine
+from etude.core.observe import Reporter
+from etude.core.predict import predict
+from etude.core.task import Task
+from etude.data.load import Part, TextData
+from etude.data.text import TextExamples
+from etude.errors import Interrupted, RunError
+from etude.evaluate.metrics import Metrics
+from etude.runs.build import Run, build
+from etude.runs.folder import PLAN, SUMMARY, RunFolder
+from etude.runs.model import Classifier
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives."""
+
+    folder: Path
+    scores: dict[str, dict[str, float]]
+    seconds: float
+    plan: str
+
+    @property
+    def model(self) -> Classifier:
+        """The trained model, opened from the run's folder."""
+        return Classifier(self.folder / "model")
+
+
+def train(config: Config, *, reporter: Reporter | None = None) -> Result:
+    """Train a new run in the folder ``config.run.dir``.
+
+    Raises:
+        EtudeError: the config, the data or the folder cannot be used.
+        Interrupted: Ctrl-C; a checkpoint was written and ``resume`` goes on.
+    """
+    reporter = reporter or Reporter()
+    RunFolder.refuse_used(Path(config.run.dir))
+    # Everything that can be refused is refused before the folder exists.
+    run = build(config, reporter=reporter)
+    folder = RunFolder.create(config) if run.accelerator.is_main_process else RunFolder(Path(config.run.dir))
+    run.accelerator.wait_for_everyone()
+    return _finish(run, folder, reporter)
+
+
+def resume(path: Path, *, reporter: Reporter | None = None) -> Result:
+    """Go on with a run from its last checkpoint; a run that was never stopped ends with the same weights.
+
+    Raises:
+        RunError: the folder holds no run, or its last checkpoint or its data are not as they were.
+    """
+    reporter = reporter or Reporter()
+    folder, config = RunFolder.open(path)
+    found = checkpoints(folder.checkpoints)
+    state = read_checkpoint(found[-1]) if found else None
+    run = build(config, reporter=reporter)
+    if state is None:
+        reporter.line(f"{path} has no checkpoint yet; starting from the beginning")
+        folder.forget_after(-1)
+    else:
+        if state["data"]["fingerprint"] != run.fingerprint():
+            raise RunError(
+                f"the data of {path} have changed since its checkpoint was written; put them back, "
+                "or start a new run"
+            )
+        run.engine.load_state(state)
+        folder.forget_after(run.engine.step)
+        reporter.line(f"going on after step {run.engine.step} of {run.engine.settings.total_steps}")
+    return _finish(run, folder, reporter)
+
+
+def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
+    """Train from wherever the engine stands, then score and save what came out."""
+    main = run.accelerator.is_main_process
+    run.engine.attach_folder(
+        log=folder.log if main else None,
+        checkpoints=folder.checkpoints,
+        extra_state={"data": {"fingerprint": run.fingerprint()}},
+    )
+    if main:
+        folder.write(PLAN, run.plan.describe() + "\n")
+    start = time.perf_counter()
+    try:
+        with _stopping_on_signals(run.engine, reporter):
+            run.engine.fit()
+    except Interrupted as stopped:
+        raise Interrupted(
+            f"{stopped} after step {run.engine.step}; go on with: etude resume {folder.path}"
+        ) from None
+    seconds = time.perf_counter() - start
+    scores: dict[str, dict[str, float]] = {}
+    per_class: dict[str, Any] = {}
+    with run.engine.final_weights():
+        for part, examples in run.parts().items():
+            if part != "train":
+                metrics = _score_part(run, folder, part, examples, reporter)
+                scores[part], per_class[part] = metrics.compute(), metrics.per_class()
+        if main:
+            run.backbone.save(folder.model, run.tokenizer, model_metadata(run.data.task, run.config))
+    if main:
+        summary = {
+            "task": run.data.task.kind,
+            "labels": list(run.data.task.labels),
+            "rows": {part: len(examples) for part, examples in run.parts().items()},
+            "steps": run.engine.step,
+            "metrics": scores,
+            "per_class": per_class,
+            "seconds": {"train": seconds},
+            "plan": run.plan.describe(),
+        }
+        folder.write(SUMMARY, summary)
+    run.accelerator.wait_for_everyone()
+    return Result(folder.path, scores, seconds, run.plan.describe())
+
+
+def model_metadata(task: Task, config: Config) -> dict[str, Any]:
+    """What ``etude.json`` says of a saved model, beside its architecture."""
+    return {
+        "format": 1,
+        "task": task.kind,
+        "labels": list(task.labels),
+        "input": {
+            "kind": config.backbone.kind,
+            "text": config.data.text,
+            "text_pair": config.data.text_pair,
+            "labels": config.data.labels,
+            "label_separator": config.data.label_separator,
+            "max_length": config.backbone.max_length,
+        },
+        "decision": {"kind": "argmax"} if task.kind != "multilabel" else {"kind": "fixed", "threshold": 0.5},
+    }
+
+
+def _score_part(
+    run: Run, folder: RunFolder, part: Part, examples: TextExamples, reporter: Reporter
+) -> Metrics:
+    """Score one part with the final weights and keep its predictions."""
+    task = run.data.task
+    logits = predict(run.engine.model, examples, run.accelerator, reporter=reporter, title=f"scoring {part}")
+    probabilities = task.probabilities(logits).numpy()
+    metrics = Metrics(task)
+    metrics.update(probabilities, examples.targets.numpy())
+    if run.accelerator.is_main_process:
+        _write_predictions(folder, part, run.data, probabilities, examples)
+    return metrics
+
+
+def _write_predictions(
+    folder: RunFolder, part: Part, data: TextData, probabilities: Any, examples: TextExamples
+) -> None:
+    task = data.task
+    truth = task.names(examples.targets.numpy() >= 0.5)
+    said = task.names(task.decide(probabilities))
+    columns: dict[str, Any] = {
+        "row": np.asarray(data.rows[part]),
+        "text": data.texts[part],
+        "labels": truth,
+        "predicted": said,
+    }
+    columns |= {f"p:{label}": probabilities[:, c] for c, label in enumerate(task.labels)}
+    folder.predictions.mkdir(exist_ok=True)
+    partial = folder.predictions / f".{part}.partial"
+    pq.write_table(pa.table(columns), partial)
+    partial.replace(folder.predictions / f"{part}.parquet")
+
+
+@contextmanager
+def _stopping_on_signals(engine: Engine, reporter: Reporter) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a checkpoint after the running step; the second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        for earlier, handler in before.items():
+            signal.signal(earlier, handler)
+        engine.request_stop("stopped")
+        reporter.warn("stopping after this step, with a checkpoint; once more to stop at once")
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Tools for tests: tiny real models and the conformance suite that third-party techniques inherit."""

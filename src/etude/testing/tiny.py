@@ -1,0 +1,194 @@
+"""Tiny real backbones and examples, so that every pair of techniques can train in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from etude.core.backbone import Backbone
+from etude.core.examples import Examples
+from etude.core.rng import numpy_generator, torch_generator
+from etude.core.task import Kind, Task, make_task
+
+N_TOKENS, MASK, PAD = 50, 1, 0
+
+
+class TinyTransformer(Backbone):
+    """Token embeddings, pre-norm attention blocks, masked mean pooling, a linear head.
+
+    Args:
+        n_classes: C.
+        d_model: width D.
+        n_blocks: attention blocks.
+        dropout: probability of every dropout layer.
+        seed: the weights' seed.
+    """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout"})
+    mask_token_id, pad_token_id, special_ids = MASK, PAD, (PAD, MASK)
+
+    def __init__(
+        self, n_classes: int, d_model: int = 8, n_blocks: int = 2, dropout: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.fingerprint = f"tiny-{N_TOKENS}"
+        self.embedding = nn.Embedding(N_TOKENS, d_model)
+        self.layers = nn.ModuleList(_Block(d_model, dropout) for _ in range(n_blocks))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(d_model, n_classes))
+        initialise(self, seed)
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map token ids (B, L) to embeddings (B, L, D)."""
+        embedded: Tensor = self.embedding(inputs["input_ids"])
+        return embedded
+
+    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map embeddings (B, L, D) to masked means (B, D)."""
+        mask = inputs["attention_mask"].to(embedding.dtype).unsqueeze(-1)
+        hidden = embedding
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map tokens to features (B, D)."""
+        return self.features_from(self.embed(inputs), inputs)
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """The embedding, each attention block, the head."""
+        layers = [(f"layer.{i}", layer) for i, layer in enumerate(self.layers)]
+        return [("embedding", self.embedding), *layers, ("head", self.head)]
+
+
+class _Block(nn.Module):
+    def __init__(self, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.query_key = nn.Linear(d_model, 2 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        normed = self.norm(hidden)
+        query, keys = self.query_key(normed).chunk(2, dim=-1)
+        scores = query @ keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
+        scores = scores.masked_fill(mask.transpose(1, 2) == 0, float("-inf"))
+        mixed = scores.softmax(-1) @ normed
+        update: Tensor = self.dropout(torch.tanh(self.out(mixed)))
+        return hidden + update
+
+
+class TinyMLP(Backbone):
+    """Numbers (B, D) through hidden layers; no embedding to mix, no tokens to mask."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout"})
+
+    def __init__(
+        self, n_classes: int, d_in: int = 6, d_hidden: int = 8, dropout: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.fingerprint = f"mlp-{d_in}"
+        self.hidden = nn.Sequential(nn.Linear(d_in, d_hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Linear(d_hidden, n_classes)
+        initialise(self, seed)
+
+    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map numbers (B, D) to features (B, H)."""
+        found: Tensor = self.hidden(inputs["numbers"])
+        return found
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The numbers themselves."""
+        return inputs["numbers"]
+
+    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map numbers to features."""
+        found: Tensor = self.hidden(embedding)
+        return found
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """The hidden layers and the head."""
+        return [("hidden", self.hidden), ("head", self.head)]
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Fill matrices with keyed normal numbers of standard deviation 0.3, in the order of names."""
+    generator = torch_generator(seed, "tiny")
+    for value in module.parameters():
+        if value.dim() > 1:
+            nn.init.normal_(value, std=0.3, generator=generator)
+
+
+class TinyTokens:
+    """N texts of 3 to 9 random tokens whose labels depend on the tokens."""
+
+    def __init__(self, task: Task, n: int = 24, seed: int = 0) -> None:
+        rng = numpy_generator(seed, "tiny tokens", n)
+        self.lengths: NDArray[np.int64] = rng.integers(3, 10, n)
+        self._ids = rng.integers(2, N_TOKENS, (n, 9))
+        self.targets = tiny_targets(task, self._ids[:, 0])
+        self.weights = torch.ones(n)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Token ids and mask (n, L), padded to the longest of the rows."""
+        lengths = self.lengths[rows]
+        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+        ids = np.where(mask, self._ids[rows][:, : lengths.max()], PAD)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+class TinyNumbers:
+    """N rows of numbers whose labels depend on the first of them."""
+
+    def __init__(self, task: Task, n: int = 24, d_in: int = 6, seed: int = 0) -> None:
+        rng = numpy_generator(seed, "tiny numbers", n)
+        self._numbers = torch.from_numpy(rng.standard_normal((n, d_in)).astype(np.float32))
+        self.lengths = np.ones(n, dtype=np.int64)
+        self.targets = tiny_targets(task, (self._numbers[:, 0].numpy() * 10).astype(np.int64))
+        self.weights = torch.ones(n)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Numbers (n, D)."""
+        return {"numbers": self._numbers[torch.from_numpy(rows)]}
+
+
+def tiny_targets(task: Task, source: NDArray[np.int64]) -> Tensor:
+    """Targets (N, C): one label by the remainder of the source, or several for multilabel tasks."""
+    c = task.n_classes
+    hard = np.eye(c, dtype=np.float32)[source % c]
+    if task.kind == "multilabel":
+        hard = np.maximum(hard, np.eye(c, dtype=np.float32)[source // c % c])
+    return torch.from_numpy(hard)
+
+
+def tiny_task(kind: Kind) -> Task:
+    """A task of two or three labels."""
+    return make_task(kind, ["no", "yes"] if kind == "binary" else ["a", "b", "c"])
+
+
+def tiny_backbone(modality: str, task: Task, **settings: Any) -> Backbone:
+    """The tiny backbone of a modality: ``"text"`` or ``"table"``."""
+    kinds: dict[str, type[Backbone]] = {"text": TinyTransformer, "table": TinyMLP}
+    return kinds[modality](task.n_classes, **settings)
+
+
+def tiny_examples(modality: str, task: Task, n: int = 24, seed: int = 0) -> Examples:
+    """The tiny data of a modality."""
+    return TinyTokens(task, n, seed) if modality == "text" else TinyNumbers(task, n, seed=seed)
+
+
+def cpu_accelerator() -> Any:
+    """An accelerator on the processor in float32."""
+    return Accelerator(cpu=True, mixed_precision="no")
