@@ -19,7 +19,8 @@ from etude.runs import evaluate as _evaluate
 from etude.runs import explain as _explain
 from etude.runs import train as _train
 from etude.runs.build import build
-from etude.runs.model import Classifier, Prediction, find_model
+from etude.runs.folder import find_model
+from etude.runs.model import Classifier, Prediction
 from etude.runs.train import Result
 
 ConfigLike = Config | str | Path | Mapping[str, Any]

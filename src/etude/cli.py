@@ -1,7 +1,7 @@
 """The command line: it parses, calls the façade and prints; nothing is decided here.
 
 Results go to standard output, everything else to standard error. The façade is imported inside the
-commands, so that ``etude --help`` answers without loading torch.
+commands, so that ``etude --help`` and a mistake in a config are answered without loading torch.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from etude.api import Result
+    from etude.config.run import Config
     from etude.core.observe import Reporter
 
 P = ParamSpec("P")
 
 USER_ERROR = 2
 INTERRUPTED = 130
-BROKEN_PIPE = 141
+BROKEN_PIPE = 1
 
 app = typer.Typer(
     name="etude",
@@ -117,9 +118,10 @@ def train(config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False,
 
     Example: etude train etude.toml --set optimizer.lr=3e-5 --set train.epochs=3
     """
+    resolved = _load(config, overrides)
     from etude import api
 
-    _print_result(api.train(config, overrides=overrides or (), reporter=_reporter(quiet, json)), json)
+    _print_result(api.train(resolved, reporter=_reporter(quiet, json)), json)
 
 
 @_command
@@ -239,16 +241,15 @@ def validate(config: ConfigFile, overrides: Overrides = None, json: Json = False
 
     Example: etude validate etude.toml
     """
+    resolved = _load(config, overrides)
     from etude import api
 
-    reporter = _reporter(False, json)
-    warnings = api.validate(config, overrides=overrides or (), reporter=reporter)
+    # The reporter has shown the warnings by the time they come back.
+    warnings = api.validate(resolved, reporter=_reporter(False, json))
     if json:
         _print(to_json({"valid": True, "warnings": warnings}))
-        return
-    for warning in warnings:
-        reporter.warn(warning)
-    _print(f"{config} is valid")
+    else:
+        _print(f"{config} is valid" + (f", with {len(warnings)} to look at" if warnings else ""))
 
 
 @_command
@@ -259,9 +260,10 @@ def explain(config: ConfigFile, overrides: Overrides = None, json: Json = False)
 
     Example: etude explain etude.toml --set techniques.sam.rho=0.05
     """
+    resolved = _load(config, overrides)
     from etude import api
 
-    explanation = api.explain(config, overrides=overrides or (), reporter=_reporter(False, json))
+    explanation = api.explain(resolved, reporter=_reporter(False, json))
     if json:
         _print(to_json(explanation.data))
     else:
@@ -311,12 +313,12 @@ def demo(quiet: Quiet = False, json: Json = False) -> None:
 
     Example: etude demo
     """
+    folder = Path(__file__).parent / "demo"
+    data = [f"data.{part}='{folder / part}.jsonl'" for part in ("train", "test")]
+    config = _load(folder / "demo.toml", [*data, f"run.dir='{_unused_folder('runs/demo')}'"])
     from etude import api
 
-    folder = Path(__file__).parent / "demo"
-    overrides = [f"data.{part}='{folder / part}.jsonl'" for part in ("train", "test")]
-    overrides.append(f"run.dir='{_unused_folder('runs/demo')}'")
-    result = api.train(folder / "demo.toml", overrides=overrides, reporter=_reporter(quiet, json))
+    result = api.train(config, reporter=_reporter(quiet, json))
     _print_result(result, json)
     if json:
         return
@@ -338,6 +340,12 @@ def _unused_folder(first: str) -> str:
         number += 1
         folder = f"{first}-{number}"
     return folder
+
+
+def _load(config: str | Path, overrides: list[str] | None) -> Config:
+    from etude.config.load import load_config
+
+    return load_config(config, overrides or ())
 
 
 def _reporter(quiet: bool, json: bool) -> Reporter:

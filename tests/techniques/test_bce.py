@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny_contexts import make_context
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from etude.core.plan import build_plan
@@ -35,13 +36,13 @@ def test_balanced_makes_positives_and_negatives_weigh_the_same() -> None:
     assert torch.equal((weight * targets).sum(0), (1 - targets).sum(0))
 
 
-def test_balanced_refuses_a_label_without_negatives(make_context) -> None:
+def test_balanced_refuses_a_label_without_negatives() -> None:
     context = make_context("multilabel", class_counts=np.array([10, 100, 5]))
     with pytest.raises(ConfigError, match=r"label 1 holds in 100 of 100 rows.*use pos_weight = \"none\""):
         build_plan([BCE(BCEConfig(pos_weight="balanced"))], context)
 
 
-def test_a_list_of_the_wrong_length_names_both_lengths(make_context) -> None:
+def test_a_list_of_the_wrong_length_names_both_lengths() -> None:
     with pytest.raises(ConfigError, match="pos_weight has 2 numbers and the task has 3 labels"):
         build_plan([BCE(BCEConfig(pos_weight=[1.0, 2.0]))], make_context("multilabel"))
 

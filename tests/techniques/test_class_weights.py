@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.utils.class_weight import compute_class_weight
+from tiny_contexts import make_context
 
 from etude.core.batch import Batch
 from etude.core.phases import WEIGH_CLASS
@@ -58,24 +59,24 @@ def _weights(technique: ClassWeights, context) -> torch.Tensor:
     return weigh(ones, Batch({}, ones, torch.ones(1), torch.arange(1)))[0]
 
 
-def test_normalized_weights_sum_to_the_number_of_classes(make_context) -> None:
+def test_normalized_weights_sum_to_the_number_of_classes() -> None:
     weights = _weights(ClassWeights(ClassWeightsConfig(strategy="inverse", normalize=True)), make_context())
     assert weights.tolist() == pytest.approx([0.3 / 0.145, 0.075 / 0.145, 0.06 / 0.145])
     assert weights.sum().item() == pytest.approx(3.0)
 
 
-def test_values_reach_the_terms_in_the_order_of_the_labels(make_context) -> None:
+def test_values_reach_the_terms_in_the_order_of_the_labels() -> None:
     technique = ClassWeights(ClassWeightsConfig(strategy="values", values=[0.5, 0.0, 2.0]))
     assert _weights(technique, make_context()).tolist() == [0.5, 0.0, 2.0]
 
 
-def test_none_is_absent(make_context) -> None:
+def test_none_is_absent() -> None:
     plan = Plan(make_context())
     plan.attach(ClassWeights(ClassWeightsConfig(strategy="none")))
     assert plan.entries() == []
 
 
-def test_values_of_the_wrong_length_name_both_lengths(make_context) -> None:
+def test_values_of_the_wrong_length_name_both_lengths() -> None:
     technique = ClassWeights(ClassWeightsConfig(strategy="values", values=[1.0, 2.0]))
     with pytest.raises(ConfigError, match="values has 2 numbers and the task has 3 classes"):
         _weights(technique, make_context())
@@ -83,11 +84,11 @@ def test_values_of_the_wrong_length_name_both_lengths(make_context) -> None:
 
 @pytest.mark.parametrize("settings", [{"strategy": "values"}, {"strategy": "inverse", "values": [1.0, 1.0]}])
 def test_values_and_their_strategy_need_each_other(settings) -> None:
-    with pytest.raises(ValidationError, match="needs both"):
+    with pytest.raises(ValidationError, match='together with strategy = "values"'):
         ClassWeightsConfig(**settings)
 
 
-def test_a_class_without_rows_is_named(make_context) -> None:
+def test_a_class_without_rows_is_named() -> None:
     context = make_context(class_counts=np.array([50, 0, 50]))
     for strategy in ("inverse", "max_normalized", "effective_number"):
         with pytest.raises(ConfigError, match=rf"class 'b' has no training row.*{strategy}.*\"smoothed\""):
@@ -96,19 +97,19 @@ def test_a_class_without_rows_is_named(make_context) -> None:
     assert smoothed.tolist() == pytest.approx([101 / 51, 101.0, 101 / 51])
 
 
-def test_all_zero_is_refused(make_context) -> None:
+def test_all_zero_is_refused() -> None:
     technique = ClassWeights(ClassWeightsConfig(strategy="values", values=[0.0, 0.0, 0.0]))
     with pytest.raises(ConfigError, match="every weight is 0"):
         _weights(technique, make_context())
 
 
-def test_pos_weight_belongs_to_bce_on_multilabel_tasks(make_context) -> None:
+def test_pos_weight_belongs_to_bce_on_multilabel_tasks() -> None:
     technique = ClassWeights(ClassWeightsConfig(strategy="pos_weight"))
     with pytest.raises(ConfigError, match=r"use the loss bce with pos_weight = \"balanced\""):
         _weights(technique, make_context("multilabel"))
 
 
-def test_clashes_with_weighted_sampling(make_context) -> None:
+def test_clashes_with_weighted_sampling() -> None:
     techniques = [
         CrossEntropy(CrossEntropyConfig()),
         ClassWeights(ClassWeightsConfig()),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_contexts import make_context
 from torch.nn.functional import cross_entropy, one_hot
 
 from etude.core.plan import build_plan
@@ -38,7 +39,7 @@ def test_extreme_logits_stay_finite() -> None:
     assert torch.equal(logits.grad, torch.tensor([[1.0, -1.0, 0.0]]))
 
 
-def test_multilabel_tasks_are_refused(make_context) -> None:
+def test_multilabel_tasks_are_refused() -> None:
     with pytest.raises(
         ConflictError, match="works on binary and multiclass tasks and this one is multilabel"
     ):

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tiny_contexts import make_context
 from torch import Tensor
 
 from etude.core.backbone import Backbone, Output
@@ -69,7 +70,7 @@ def _attached(context, **settings) -> ExtraLoss | None:
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_teacher_sees_the_same_inputs_and_stays_as_it_is(make_context, kind) -> None:
+def test_teacher_sees_the_same_inputs_and_stays_as_it_is(kind) -> None:
     teacher: Backbone = TinyTransformer(3, dropout=0.5, seed=1)
     before = copy.deepcopy(teacher.state_dict())
     context = make_context(kind, load_model={"runs/teacher/model": teacher}.__getitem__)
@@ -93,15 +94,30 @@ def test_teacher_sees_the_same_inputs_and_stays_as_it_is(make_context, kind) -> 
     assert not {id(p) for p in teacher.parameters()} & {id(p) for p in student.parameters()}
 
 
-def test_alpha_zero_is_absent_and_opens_no_teacher(make_context) -> None:
+def test_low_precision_reaches_the_teacher_and_terms_stay_float32() -> None:
+    teachers = {"runs/teacher/model": TinyTransformer(3, seed=1)}
+    context = make_context(precision="bf16", load_model=teachers.__getitem__)
+    extra = _attached(context)
+    assert extra is not None
+    inputs = tiny_examples("text", context.task).inputs(np.arange(4))
+    batch = Batch(inputs, torch.zeros(4, 3), torch.ones(4), torch.arange(4))
+    output = context.backbone(inputs)
+    low = extra.terms(output, batch, MOMENT)
+    exact = softmax_kl_terms(output.logits, teachers["runs/teacher/model"](inputs).logits, 2.0)
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, exact)
+    assert torch.allclose(low, exact, atol=0.05)
+
+
+def test_alpha_zero_is_absent_and_opens_no_teacher() -> None:
     assert _attached(make_context(), alpha=0.0) is None
 
 
-def test_a_teacher_of_other_labels_is_refused(make_context) -> None:
+def test_a_teacher_of_other_labels_is_refused() -> None:
     with pytest.raises(ConfigError, match="teacher in runs/teacher/model has 5 labels and the task has 3"):
         _attached(make_context(load_model={"runs/teacher/model": TinyTransformer(5)}.__getitem__))
 
 
-def test_a_teacher_of_other_inputs_is_refused(make_context) -> None:
+def test_a_teacher_of_other_inputs_is_refused() -> None:
     with pytest.raises(ConfigError, match="format 'mlp-6' and the student 'tiny-50'"):
         _attached(make_context(load_model={"runs/teacher/model": TinyMLP(3)}.__getitem__))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_contexts import make_context
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
@@ -84,6 +85,6 @@ def test_sure_examples_have_finite_gradients(terms_of, gamma: float) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_alpha_is_refused_on_single_label_tasks(make_context) -> None:
+def test_alpha_is_refused_on_single_label_tasks() -> None:
     with pytest.raises(ConfigError, match=r"alpha = 0.25 weighs positives against negatives.*class_weights"):
         build_plan([Focal(FocalConfig(alpha=0.25))], make_context("multiclass"))

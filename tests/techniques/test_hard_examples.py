@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_contexts import make_context
 
 from etude.core.phases import WEIGH_EXAMPLE
 from etude.core.plan import Plan
@@ -31,7 +32,7 @@ def test_the_two_ends_complement_each_other() -> None:
     assert torch.equal(keep_share(LOSSES, 1 / 3, "hardest"), 1 - keep_share(LOSSES, 2 / 3, "easiest"))
 
 
-def test_a_share_of_one_is_absent(make_context) -> None:
+def test_a_share_of_one_is_absent() -> None:
     plan = Plan(make_context())
     plan.attach(HardExamples(HardExamplesConfig(share=1.0)))
     assert plan.one(WEIGH_EXAMPLE) is None

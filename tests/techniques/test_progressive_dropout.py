@@ -1,6 +1,7 @@
 """Progressive dropout: the linear rise by epoch and by step, and which modules it reaches."""
 
 import pytest
+from tiny_contexts import make_context
 from torch import nn
 
 from etude.core.phases import ADJUST
@@ -28,21 +29,21 @@ def _rates(context, steps: list[int], **settings) -> list[list[float]]:
     return rates
 
 
-def test_by_epoch_from_nothing_to_one_half_over_two_epochs(make_context) -> None:
+def test_by_epoch_from_nothing_to_one_half_over_two_epochs() -> None:
     rates = _rates(make_context(), [0, 9, 10, 19, 20, 30])
     assert rates == [[p] * 3 for p in (0.0, 0.0, 0.25, 0.25, 0.5, 0.5)]
 
 
-def test_by_step(make_context) -> None:
+def test_by_step() -> None:
     rates = _rates(make_context(), [0, 5, 20, 39], per="step", over="0.5dur", start=0.1, end=0.3)
     assert [r[0] for r in rates] == pytest.approx([0.1, 0.15, 0.3, 0.3])
 
 
-def test_head_only_leaves_the_body_as_it_was(make_context) -> None:
+def test_head_only_leaves_the_body_as_it_was() -> None:
     assert _rates(make_context(), [20], where="head") == [[0.1, 0.1, 0.5]]
 
 
-def test_the_rate_may_fall_and_a_rise_of_no_steps_is_over(make_context) -> None:
+def test_the_rate_may_fall_and_a_rise_of_no_steps_is_over() -> None:
     assert [dropout_rate(0.5, 0.1, share) for share in (0.0, 1.0, 2.0)] == pytest.approx([0.5, 0.1, 0.1])
     assert _rates(make_context(), [0], over="0st")[0] == [0.5] * 3
 

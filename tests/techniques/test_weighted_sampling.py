@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny_contexts import make_context
 
 from etude.core.phases import SAMPLE, View
 from etude.core.plan import Plan
@@ -34,31 +35,31 @@ def _drawn(context, n_of_class: list[int], moment: Moment = MOMENT, **settings) 
     return classes[drawn]
 
 
-def test_inverse_draws_all_classes_equally_often(make_context) -> None:
+def test_inverse_draws_all_classes_equally_often() -> None:
     shares = np.bincount(_drawn(make_context(), [300, 1200, 7500])) / 9000
     assert shares == pytest.approx([1 / 3] * 3, abs=0.02)
 
 
-def test_inverse_sqrt_draws_by_the_root_of_the_count(make_context) -> None:
+def test_inverse_sqrt_draws_by_the_root_of_the_count() -> None:
     shares = np.bincount(_drawn(make_context(), [400, 2500, 6400], strategy="inverse_sqrt")) / 9300
     assert shares == pytest.approx([20 / 150, 50 / 150, 80 / 150], abs=0.02)
 
 
-def test_values_weigh_classes_and_zero_is_never_drawn(make_context) -> None:
+def test_values_weigh_classes_and_zero_is_never_drawn() -> None:
     classes = _drawn(make_context(), [3000, 3000, 3000], strategy="values", values=[0.1, 0.0, 1.0])
     counts = np.bincount(classes, minlength=3)
     assert counts[1] == 0
     assert counts[0] / 9000 == pytest.approx(0.1 / 1.1, abs=0.02)
 
 
-def test_draws_are_keyed_by_the_moment(make_context) -> None:
+def test_draws_are_keyed_by_the_moment() -> None:
     later = Moment(seed=0, step=1, epoch=1, steps_per_epoch=10, total_steps=10)
     first, again, other = (_drawn(make_context(), [20, 20, 20], moment) for moment in (MOMENT, MOMENT, later))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_class_without_rows_is_no_obstacle(make_context) -> None:
+def test_a_class_without_rows_is_no_obstacle() -> None:
     assert set(_drawn(make_context(), [5, 0, 95])) == {0, 2}
 
 
@@ -69,18 +70,18 @@ def test_several_labels_are_combined() -> None:
     assert row_weights(targets, weights, "mean").tolist() == [4.0, 1.0, 2.0]
 
 
-def test_none_is_absent(make_context) -> None:
+def test_none_is_absent() -> None:
     plan = Plan(make_context())
     plan.attach(WeightedSampling(WeightedSamplingConfig(strategy="none")))
     assert plan.entries() == []
 
 
-def test_values_of_the_wrong_length_name_both_lengths(make_context) -> None:
+def test_values_of_the_wrong_length_name_both_lengths() -> None:
     with pytest.raises(ConfigError, match="values has 9 numbers and the task has 3 classes"):
         _drawn(make_context(), [5, 5, 5], strategy="values", values=[0.1, 0, 1, 1, 1, 1, 1, 1, 1])
 
 
-def test_nothing_to_draw_is_an_error(make_context) -> None:
+def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ConfigError, match="all 10 rows have weight 0, so none can be drawn"):
         _drawn(make_context(), [5, 0, 5], strategy="values", values=[0.0, 1.0, 0.0])
     with pytest.raises(ValidationError, match="all values are 0"):

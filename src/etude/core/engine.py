@@ -13,18 +13,18 @@ from torch import Tensor
 
 from etude.core import phases
 from etude.core.backbone import Backbone
-from etude.core.batch import Batch
 from etude.core.checkpoint import save_checkpoint
 from etude.core.examples import Examples
 from etude.core.feed import FeatureCache, Feed, make_batch, start_model
 from etude.core.groups import Freezer, make_groups
+from etude.core.memory import step_within_memory
 from etude.core.observe import Reporter
 from etude.core.phases import Rows, View
 from etude.core.plan import Plan
 from etude.core.predict import predict
 from etude.core.rng import Moment
 from etude.core.step import Step, StepResult
-from etude.errors import ConflictError, Interrupted, RunError
+from etude.errors import ConflictError, Interrupted
 
 Score = Callable[[Tensor, Examples], dict[str, float]]
 Log = Callable[[Mapping[str, Any]], None]
@@ -174,7 +174,8 @@ class Engine:
         lr_factor = self._lr_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * lr_factor
-        result = self._step_within_memory(make_batch(self._features.of(self.train), view, rows))
+        batch = make_batch(self._features.of(self.train), view, rows)
+        result = step_within_memory(self._step, batch, self.moment(), self._reporter)
         self.position += 1
         if result.done:
             self.step += 1
@@ -183,27 +184,6 @@ class Engine:
         else:
             self._reporter.warn(f"step {self.step + 1} was skipped: its loss or gradient is not finite")
         self._after_step(result)
-
-    def _step_within_memory(self, batch: Batch) -> StepResult:
-        """Take the step, with smaller micro-batches where memory does not suffice."""
-        while True:
-            try:
-                return self._step(batch, self.moment())
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                size = min(self._step.micro_batch_size, len(batch)) // 2
-                if size == 0:
-                    raise RunError(
-                        "memory does not suffice for a single row; lower backbone.max_length"
-                    ) from None
-            self._step.micro_batch_size = size
-            if self.accelerator.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._reporter.warn(
-                f"out of memory: the micro-batch is now {size} rows; the batch of "
-                f"{len(batch)} rows and its result stay as they were"
-            )
 
     def _lr_factor(self) -> float:
         step, total = self.step, self.settings.total_steps
@@ -293,11 +273,6 @@ class Engine:
         if self._checkpoints is not None and self.accelerator.is_main_process:
             save_checkpoint(self._checkpoints, self.step, self.state(), self.settings.keep_checkpoints)
         self.accelerator.wait_for_everyone()
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)
 
 
 def _silent(record: Mapping[str, Any]) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from etude.core import phases
 from etude.core.backbone import Backbone, Output, Transform
 from etude.core.batch import Batch
-from etude.core.phases import Forward, ModelCall
+from etude.core.devices import Devices
+from etude.core.forward import wrapped
 from etude.core.plan import Plan
 from etude.core.rng import Moment, key
 from etude.errors import ConflictError
@@ -51,10 +52,7 @@ class Step:
     ) -> None:
         self.micro_batch_size = micro_batch_size
         self._backbone, self._model = backbone, model
-        self._optimizer, self._accelerator = optimizer, accelerator
-        self._n, self._rank = accelerator.num_processes, accelerator.process_index
-        # Without a gradient scaler accelerate's wrappers only cost time: a millisecond a step.
-        self._scaled = accelerator.scaler is not None
+        self._optimizer, self._devices = optimizer, Devices(accelerator)
         self._parameters = list(backbone.parameters())
         self._adjust = plan.many(phases.ADJUST)
         self._augment = plan.many(phases.AUGMENT)
@@ -82,7 +80,7 @@ class Step:
             batch = self._mix(batch, moment)
         if self._soften is not None:
             batch = batch.replace(targets=self._soften(batch.targets, moment))
-        batch = batch.to(self._accelerator.device)
+        batch = batch.to(self._devices.device)
 
         gradients = partial(self._gradients, batch, moment)
         if self._perturb is not None:
@@ -95,40 +93,32 @@ class Step:
     def _gradients(self, batch: Batch, moment: Moment) -> Tensor:
         """Fill ``.grad`` with the gradient of the macro-batch's loss, and return the loss."""
         self._optimizer.zero_grad(set_to_none=True)
-        share, first = self._share(batch)
-        micros = list(share.split(self.micro_batch_size))
-        whole = len(micros) == 1 and self._n == 1
+        devices, size = self._devices, self.micro_batch_size
+        share, first = devices.share(batch), devices.first_micro(batch, size)
+        whole = len(share) <= size and devices.n == 1
         if self._weigh_example and not whole:
-            batch = batch.replace(
-                weights=batch.weights * self._weights_of_macro(batch, micros, first, moment)
-            )
-            share, _ = self._share(batch)
-            micros = list(share.split(self.micro_batch_size))
-        total: Tensor | None = None
+            weights = self._weights_of_macro(batch, share, first, moment)
+            batch = batch.replace(weights=batch.weights * weights)
+            share = devices.share(batch)
+        total = batch.weights.new_zeros(())
+        micros = list(share.split(size))
         for i, micro in enumerate(micros):
             last = i == len(micros) - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._model):
+            with nullcontext() if last else devices.no_sync(self._model):
                 losses = self._losses(micro, moment, first + i)
                 weights = micro.weights
                 if self._weigh_example and whole:
                     weights = weights * self._weigh(losses.detach(), micro, moment)
                 normaliser = weights.sum() if whole else batch.weights.sum()
-                # DDP divides the sum over devices by their number; N already counts all of them.
                 loss = (losses * weights).sum() / normaliser.clamp_min(1e-12)
-                if self._scaled:
-                    self._accelerator.backward(loss * self._n)
-                else:
-                    (loss * self._n if self._n > 1 else loss).backward()  # type: ignore[no-untyped-call]
-            total = loss.detach() if total is None else total + loss.detach()
-        return self._accelerator.reduce(total, reduction="sum") if self._n > 1 else total
+                devices.backward(loss)
+            total = total + loss.detach()
+        return devices.sum(total)
 
     def _losses(self, batch: Batch, moment: Moment, micro: int) -> Tensor:
         """The loss of each example (B,), before weights."""
         self._backbone.key_randomness(key(moment.seed, "forward", moment.step, micro))
-        call: ModelCall = self._plain
-        for wrap in reversed(self._forward):
-            call = _wrapped(wrap, call, moment)
-        output = call(batch)
+        output = wrapped(self._plain, self._forward, moment)(batch)
         output = Output(output.logits.float(), output.features)
         terms = self._loss(output, batch, moment)
         if self._weigh_class is not None:
@@ -142,37 +132,22 @@ class Step:
         output: Output = self._model(batch.inputs, transform)
         return output
 
-    def _share(self, batch: Batch) -> tuple[Batch, int]:
-        """This device's rows, and the number of its first micro-batch."""
-        if self._n == 1:
-            return batch, 0
-        rank, size = self._rank, -(-len(batch) // self._n)
-        share = batch.select(slice(rank * size, (rank + 1) * size))
-        if len(share) == 0:  # every device must take part in the backward pass
-            share = batch.select(slice(0, 1))
-            share = share.replace(weights=torch.zeros_like(share.weights))
-        return share, rank * -(-size // self.micro_batch_size)
-
     def _weigh(self, losses: Tensor, batch: Batch, moment: Moment) -> Tensor:
         weights = torch.ones_like(losses)
         for weigh in self._weigh_example:
             weights = weights * weigh(losses, batch, moment)
         return weights
 
-    def _weights_of_macro(self, batch: Batch, micros: list[Batch], first: int, moment: Moment) -> Tensor:
+    def _weights_of_macro(self, batch: Batch, share: Batch, first: int, moment: Moment) -> Tensor:
         """Weights that look at all losses of the macro-batch: a pass without gradients in front."""
+        micros = share.split(self.micro_batch_size)
         with torch.no_grad():
             losses = torch.cat([self._losses(m, moment, first + i) for i, m in enumerate(micros)])
-        if self._n > 1:
-            size = -(-len(batch) // self._n)
-            losses = torch.nn.functional.pad(losses, (0, size - len(losses)))
-            losses = self._accelerator.gather(losses)[: len(batch)]
-        return self._weigh(losses, batch, moment)
+        return self._weigh(self._devices.gather(losses, batch), batch, moment)
 
     def _update(self, loss: Tensor, moment: Moment) -> StepResult:
         """Clip, step, average: all of them, or none where something is not finite."""
-        if self._scaled:
-            self._accelerator.unscale_gradients()
+        self._devices.unscale()
         norm: Tensor | None = None
         trainable = [p for p in self._parameters if p.grad is not None] if self._gradient else []
         for change in self._gradient:
@@ -184,26 +159,8 @@ class Step:
             self._optimizer.zero_grad(set_to_none=True)
             return StepResult(loss, norm, done=False)
         self._optimizer.step()
-        if self._scaled and self._accelerator.optimizer_step_was_skipped:
+        if self._devices.skipped():
             return StepResult(loss, norm, done=False)
         if self._average is not None:
             self._average.update(self._backbone, moment)
         return StepResult(loss, norm, done=True)
-
-
-def _wrapped(wrap: Forward, call: ModelCall, moment: Moment) -> ModelCall:
-    """The call as the next wrapper outside sees it; transforms of several wrappers are chained."""
-
-    def wrapped(batch: Batch, transform: Transform | None = None) -> Output:
-        def inner(batch: Batch, further: Transform | None = None) -> Output:
-            return call(batch, _chain(transform, further))
-
-        return wrap(inner, batch, moment)
-
-    return wrapped
-
-
-def _chain(first: Transform | None, second: Transform | None) -> Transform | None:
-    if first is None or second is None:
-        return first or second
-    return lambda backbone, embedding, inputs: second(backbone, first(backbone, embedding, inputs), inputs)

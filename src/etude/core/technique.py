@@ -50,6 +50,8 @@ class Facts:
         split_invariant: micro-batches give the same result as one large batch.
         two_pass: it computes gradients twice in one step.
         clashes: other techniques by name or facts by ``"fact:NAME"``, with the reason in a sentence.
+        neutral: settings with which it changes nothing; ``None`` where there are none, as for a loss.
+        example: values of the settings without a default, for tests; a model's folder may be any word.
     """
 
     family: str
@@ -64,6 +66,8 @@ class Facts:
     split_invariant: bool = True
     two_pass: bool = False
     clashes: Mapping[str, str] = field(default_factory=dict)
+    neutral: Mapping[str, Any] | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     def holds(self, fact: str) -> bool:
         """Whether the boolean fact of that name is true."""

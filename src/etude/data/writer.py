@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from etude.errors import DataError
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
 
 class RowWriter:
     """Appends chunks of rows to a file, or as jsonl to standard output.
@@ -103,7 +105,7 @@ class RowWriter:
     def _refused(self, error: OSError) -> Exception:
         if self._path is None:  # a reader that left (a closed pipe) is the command line's affair
             return error
-        self._temporary.unlink(missing_ok=True)
+        self.discard()
         return DataError(
             f"{self._path} cannot be written: {error.strerror or error}; free some space or "
             "choose another path"
@@ -136,8 +138,7 @@ class _JsonLines:
     def write(self, columns: Mapping[str, list[Any]]) -> None:
         names = tuple(columns)
         for row in zip(*columns.values(), strict=True):
-            line = json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
-            self._stream.write(line + "\n")
+            self._stream.write(_encode(dict(zip(names, row, strict=True))) + "\n")
         if self._stream is sys.stdout:
             self._stream.flush()
 
@@ -165,7 +166,7 @@ class _Csv:
     def _cell(self, value: Any) -> Any:
         if isinstance(value, list):
             return self._separator.join(str(item) for item in value)
-        return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else value
+        return _encode(value) if isinstance(value, dict) else value
 
     def close(self) -> None:
         _close_synced(self._stream)
@@ -198,9 +199,11 @@ class _Parquet:
             return
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._stream, pa.schema([]))
-        self._writer.close()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        try:
+            self._writer.close()
+            os.fsync(self._stream.fileno())
+        finally:
+            self._stream.close()
 
 
 def _typed(kind: Any) -> Any:
@@ -217,7 +220,10 @@ def _plain(values: Sequence[Any]) -> list[Any]:
 
 def _close_synced(stream: TextIO) -> None:
     """Close a file once its bytes are on the disk, so that the rename never names a hollow file."""
-    if not stream.closed:
+    if stream.closed:
+        return
+    try:
         stream.flush()
         os.fsync(stream.fileno())
+    finally:
         stream.close()

@@ -13,7 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from etude.backbones.text import TextBackbone, load_text_backbone, load_tokenizer
+from etude.backbones.text import TextBackbone, load_saved, load_text_backbone, load_tokenizer
 from etude.config.run import Config
 from etude.core.backbone import Backbone
 from etude.core.engine import Engine, Settings
@@ -27,6 +27,7 @@ from etude.data.load import Part, TextData, load_text_data
 from etude.data.text import TextExamples
 from etude.errors import ConfigError
 from etude.evaluate.metrics import Scores, score
+from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
 
 
@@ -125,12 +126,7 @@ def build(
     settings = make_settings(config, len(data.train))
 
     def load_model(path: str) -> Backbone:
-        from etude.backbones.text import load_saved
-
-        teacher: Backbone = load_saved(Path(path))
-        teacher.requires_grad_(requires_grad=False)
-        prepared: Backbone = accelerator.prepare_model(teacher.eval(), evaluation_mode=True)
-        return prepared
+        return _load_teacher(path, data.task.labels, accelerator)
 
     context = Context(
         task=data.task,
@@ -175,3 +171,17 @@ def _embeddings_without_decay(plan: Plan) -> bool:
     embeddings = [p for p in describe_parameters(plan.context.backbone) if p.in_embedding]
     ruled = all(any(rule(p).no_decay for rule in plan.many(GROUPS)) for p in embeddings)
     return spec is not None and (spec.weight_decay == 0 or ruled)
+
+
+def _load_teacher(path: str, labels: tuple[str, ...], accelerator: Any) -> Backbone:
+    folder = find_model(Path(path))
+    theirs = read_metadata(folder)["labels"]
+    if tuple(theirs) != labels:
+        raise ConfigError(
+            f"the teacher {path} predicts {len(theirs)} labels that are not this task's {len(labels)} in "
+            "the same order; train it on the same labels"
+        )
+    teacher: Backbone = load_saved(folder)
+    teacher.requires_grad_(requires_grad=False)
+    prepared: Backbone = accelerator.prepare_model(teacher.eval(), evaluation_mode=True)
+    return prepared

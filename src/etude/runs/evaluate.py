@@ -9,8 +9,8 @@ from etude.data.labels import check_part, read_labels
 from etude.data.sources import stream_rows
 from etude.errors import RunError
 from etude.evaluate.metrics import Metrics, Scores
-from etude.runs.folder import RunFolder
-from etude.runs.model import CHUNK, Classifier, find_model
+from etude.runs.folder import RunFolder, find_model
+from etude.runs.model import CHUNK, Classifier
 
 
 def evaluate(path: Path, data: str | None = None, *, reporter: Reporter | None = None) -> Scores:

@@ -27,14 +27,16 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
         f"precision    {data['precision']} on {data['device']}",
-        f"steps        {data['steps']} ({data['steps_per_epoch']} an epoch, {config.train.batch_size} rows each)",
+        f"steps        {data['steps']}, {data['steps_per_epoch']} an epoch of batches of {config.train.batch_size}",
         f"cost         {data['passes']:g} passes a step",
         "",
         "the plan, in the order in which its parts act:",
     ]
     width = max(len(entry["phase"]) for entry in data["plan"])
-    for entry in data["plan"]:
-        lines.append(f"  {entry['phase']:<{width}}  {entry['technique']:<20} {entry['settings']}".rstrip())
+    lines += [
+        f"  {entry['phase']:<{width}}  {entry['technique']:<20} {entry['settings']}".rstrip()
+        for entry in data["plan"]
+    ]
     lines += ["", "parameter groups:"]
     for group in data["groups"]:
         frozen = f", frozen until step {group['frozen_until']}" if group["frozen_until"] else ""

@@ -19,6 +19,7 @@ from etude.errors import RunError
 CONFIG, PLAN, ENVIRONMENT = "config.toml", "plan.txt", "environment.json"
 METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model"
 PREDICTIONS, CHECKPOINTS = "predictions", "checkpoints"
+ETUDE_JSON = "etude.json"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -143,3 +144,35 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def find_model(path: Path) -> Path:
+    """Return the folder of the saved model that ``path`` names: a model's or a run's folder.
+
+    Raises:
+        RunError: there is no model.
+    """
+    for folder in (path, path / MODEL):
+        if (folder / ETUDE_JSON).is_file():
+            return folder
+    if not path.exists():
+        raise RunError(f"{path} does not exist; name a run's folder or a saved model's")
+    if (path / "config.toml").is_file():
+        raise RunError(f"the run {path} has no model yet; finish it with 'etude resume {path}'")
+    raise RunError(f"{path} holds neither a run nor a saved model")
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """What ``etude.json`` says of a saved model.
+
+    Raises:
+        RunError: it is missing, damaged or incomplete.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / ETUDE_JSON).read_text(encoding="utf-8"))
+        wanted = {"task", "labels", "input"} - set(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{folder / ETUDE_JSON} cannot be read: {error}") from None
+    if wanted:
+        raise RunError(f"{folder / ETUDE_JSON} lacks {', '.join(sorted(wanted))}; save the model again")
+    return content

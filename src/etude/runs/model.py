@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.data.text import build_text_examples, check_texts
 from etude.data.writer import RowWriter
-from etude.errors import DataError, RunError
+from etude.errors import DataError
 from etude.runs.build import choose_precision, make_accelerator
-from etude.runs.folder import MODEL
+from etude.runs.folder import read_metadata
 
-ETUDE_JSON = "etude.json"
 CHUNK = 4096
 """Rows of a file that are in memory at one time."""
 
@@ -38,7 +36,7 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The label of a single-label task; the first one, or None, of a multilabel task."""
-        return self.labels[0] if self.labels else None
+        return next(iter(self.labels), None)
 
 
 class Classifier:
@@ -46,7 +44,7 @@ class Classifier:
 
     def __init__(self, folder: Path, *, precision: str = "auto") -> None:
         self.folder = folder
-        self.metadata = _read_metadata(folder)
+        self.metadata = read_metadata(folder)
         self.task: Task = make_task(self.metadata["task"], self.metadata["labels"])
         self._accelerator = make_accelerator(choose_precision(precision))
         self._backbone: TextBackbone = load_saved(folder)
@@ -144,30 +142,3 @@ class Classifier:
         rounded = probabilities.astype(np.float64).round(6)
         columns |= {f"p:{label}": rounded[:, c].tolist() for c, label in enumerate(self.task.labels)}
         return columns
-
-
-def find_model(path: Path) -> Path:
-    """Return the folder of the saved model that ``path`` names: a model's or a run's folder.
-
-    Raises:
-        RunError: there is no model.
-    """
-    for folder in (path, path / MODEL):
-        if (folder / ETUDE_JSON).is_file():
-            return folder
-    if not path.exists():
-        raise RunError(f"{path} does not exist; name a run's folder or a saved model's")
-    if (path / "config.toml").is_file():
-        raise RunError(f"the run {path} has no model yet; finish it with 'etude resume {path}'")
-    raise RunError(f"{path} holds neither a run nor a saved model")
-
-
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / ETUDE_JSON).read_text(encoding="utf-8"))
-        wanted = {"task", "labels", "input"} - set(content)
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{folder / ETUDE_JSON} cannot be read: {error}") from None
-    if wanted:
-        raise RunError(f"{folder / ETUDE_JSON} lacks {', '.join(sorted(wanted))}; save the model again")
-    return content

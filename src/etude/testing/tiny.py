@@ -118,11 +118,13 @@ class TinyMLP(Backbone):
 
 
 def initialise(module: nn.Module, seed: int) -> None:
-    """Fill matrices with keyed normal numbers of standard deviation 0.3, in the order of names."""
+    """Fill matrices with keyed normal numbers of standard deviation 0.3, and biases with zeros."""
     generator = torch_generator(seed, "tiny")
-    for value in module.parameters():
+    for name, value in module.named_parameters():
         if value.dim() > 1:
             nn.init.normal_(value, std=0.3, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(value)
 
 
 class TinyTokens:

@@ -85,6 +85,7 @@ class TokenCutout(Technique[TokenCutoutConfig]):
         paper="Shen et al. 2020, arXiv 2009.13818",
         needs=frozenset({"tokens"}),
         changes_inputs=True,
+        neutral={"share": 0.0},
     )
 
     def attach(self, plan: Plan) -> None:

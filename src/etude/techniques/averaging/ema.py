@@ -91,7 +91,12 @@ class EMA(Technique[EMAConfig]):
     """Keeps the average and lends it; tied weights are held and counted once."""
 
     Config = EMAConfig
-    facts = Facts(family="averaging", phase=AVERAGE, paper="Tarvainen and Valpola 2017, arXiv 1703.01780")
+    facts = Facts(
+        family="averaging",
+        phase=AVERAGE,
+        paper="Tarvainen and Valpola 2017, arXiv 1703.01780",
+        neutral={"decay": 0.0},
+    )
 
     def __init__(self, config: EMAConfig) -> None:
         super().__init__(config)

@@ -123,6 +123,8 @@ class Distillation(Technique[DistillationConfig]):
             "hidden_mixup": "the teacher would see the unmixed inputs while the student sees mixed ones; "
             "remove one of them"
         },
+        neutral={"alpha": 0.0},
+        example={"teacher": "teacher"},
     )
 
     def attach(self, plan: Plan) -> None:

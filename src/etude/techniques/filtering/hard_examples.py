@@ -89,6 +89,7 @@ class HardExamples(Technique[HardExamplesConfig]):
         phase=WEIGH_EXAMPLE,
         paper="Shrivastava et al. 2016, arXiv 1604.03540; Shen & Sanghavi 2019, arXiv 1810.11874",
         clashes={"mixup": _MIXED, "hidden_mixup": _MIXED},
+        neutral={"share": 1.0},
     )
 
     def attach(self, plan: Plan) -> None:

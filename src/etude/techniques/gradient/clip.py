@@ -12,7 +12,6 @@ When it helps: transformers and recurrent networks; high learning rates; trainin
 When not: where the norm is above the bound at every step, clipping only rescales the learning rate.
 
 Suggested values: 1.0; look at the logged norm and set the bound to what most steps stay under.
-``inf`` never clips and only measures the norm.
 
 Cost: 1 pass; no memory.
 
@@ -75,7 +74,12 @@ class Clip(Technique[ClipConfig]):
     """Clips the gradient of a step."""
 
     Config = ClipConfig
-    facts = Facts(family="gradient", phase=GRADIENT, paper="Pascanu et al. 2013, arXiv 1211.5063")
+    facts = Facts(
+        family="gradient",
+        phase=GRADIENT,
+        paper="Pascanu et al. 2013, arXiv 1211.5063",
+        neutral={"max_norm": 1e9},
+    )
 
     def attach(self, plan: Plan) -> None:
         max_norm = self.config.max_norm

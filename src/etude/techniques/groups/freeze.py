@@ -62,7 +62,12 @@ class Freeze(Technique[FreezeConfig]):
     """Keeps blocks from training before a time."""
 
     Config = FreezeConfig
-    facts = Facts(family="groups", phase=GROUPS, paper="Howard and Ruder 2018, arXiv 1801.06146")
+    facts = Facts(
+        family="groups",
+        phase=GROUPS,
+        paper="Howard and Ruder 2018, arXiv 1801.06146",
+        neutral={"until": "0ep"},
+    )
 
     def attach(self, plan: Plan) -> None:
         until, only = self.config.until, self.config.only

@@ -61,7 +61,12 @@ class HeadLr(Technique[HeadLrConfig]):
     """Scales the head's learning rate."""
 
     Config = HeadLrConfig
-    facts = Facts(family="groups", phase=GROUPS, paper="Howard and Ruder 2018, arXiv 1801.06146")
+    facts = Facts(
+        family="groups",
+        phase=GROUPS,
+        paper="Howard and Ruder 2018, arXiv 1801.06146",
+        neutral={"factor": 1.0},
+    )
 
     def attach(self, plan: Plan) -> None:
         factor = self.config.factor

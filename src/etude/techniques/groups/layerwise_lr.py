@@ -60,7 +60,12 @@ class LayerwiseLr(Technique[LayerwiseLrConfig]):
     """Scales each block's learning rate."""
 
     Config = LayerwiseLrConfig
-    facts = Facts(family="groups", phase=GROUPS, paper="Howard and Ruder 2018, arXiv 1801.06146")
+    facts = Facts(
+        family="groups",
+        phase=GROUPS,
+        paper="Howard and Ruder 2018, arXiv 1801.06146",
+        neutral={"decay": 1.0},
+    )
 
     def attach(self, plan: Plan) -> None:
         decay = self.config.decay

@@ -64,7 +64,12 @@ class NoDecay(Technique[NoDecayConfig]):
     """Takes weight decay off some parameters."""
 
     Config = NoDecayConfig
-    facts = Facts(family="groups", phase=GROUPS, paper="Devlin et al. 2019, arXiv 1810.04805")
+    facts = Facts(
+        family="groups",
+        phase=GROUPS,
+        paper="Devlin et al. 2019, arXiv 1810.04805",
+        neutral={"vectors": False, "embeddings": False},
+    )
 
     def attach(self, plan: Plan) -> None:
         vectors, embeddings = self.config.vectors, self.config.embeddings

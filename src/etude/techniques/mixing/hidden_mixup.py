@@ -118,6 +118,7 @@ class HiddenMixup(Technique[HiddenMixupConfig]):
         needs=frozenset({"embed"}),
         produces_soft_targets=True,
         changes_inputs=True,
+        neutral={"alpha": 0.0},
     )
 
     def attach(self, plan: Plan) -> None:

@@ -107,6 +107,7 @@ class SAM(Technique[SAMConfig]):
         paper="Foret et al. 2021, arXiv 2010.01412",
         passes=2.0,
         two_pass=True,
+        neutral={"rho": 0.0},
     )
 
     def attach(self, plan: Plan) -> None:

@@ -8,7 +8,8 @@ Formula, with targets y (N, C), n_c = Σ_i y_ic and class weights w (C,):
 * w_c = 1 / n_c (inverse: all classes equally often), 1 / √n_c (inverse_sqrt), or numbers of your own
 * one label for each row: row weight v_i = Σ_c y_ic w_c
 * any subset of labels: v_i = the largest ("max") or the mean ("mean") weight of the row's labels; a
-  row without a label has the smallest positive class weight
+  row without a label has the smallest positive class weight, and one whose labels all have
+  weight 0 is never drawn
 * an epoch is N independent draws with probability v_i / Σ v
 
 Paper: Buda et al. 2018 (1710.05381), on oversampling until classes are equally frequent.
@@ -56,7 +57,7 @@ class WeightedSamplingConfig(TechniqueConfig):
     values: list[Weight] | None = setting(
         None,
         help='with strategy = "values": one weight for each class, in the order of the labels; '
-        "a class of weight 0 is never drawn",
+        "rows whose classes all have weight 0 are never drawn",
     )
     combine: Literal["max", "mean"] = setting(
         "max", help="weight of a row with several labels: the largest or the mean of theirs"
@@ -65,10 +66,9 @@ class WeightedSamplingConfig(TechniqueConfig):
     @model_validator(mode="after")
     def _values_belong_to_their_strategy(self) -> Self:
         if (self.strategy == "values") != (self.values is not None):
-            given = "no values" if self.values is None else f"{len(self.values)} values"
             raise ValueError(
-                f"strategy is '{self.strategy}' and {given} are given; "
-                'values and strategy = "values" go together'
+                f"strategy is '{self.strategy}' and values is {self.values}; "
+                'give values = [...] together with strategy = "values"'
             )
         if self.values is not None and not any(self.values):
             raise ValueError("all values are 0, so no row could be drawn; make one positive")
@@ -125,7 +125,12 @@ class WeightedSampling(Technique[WeightedSamplingConfig]):
     """Draws the rows of an epoch."""
 
     Config = WeightedSamplingConfig
-    facts = Facts(family="sampling", phase=SAMPLE, paper="Buda et al. 2018, arXiv 1710.05381")
+    facts = Facts(
+        family="sampling",
+        phase=SAMPLE,
+        paper="Buda et al. 2018, arXiv 1710.05381",
+        neutral={"strategy": "none"},
+    )
 
     def attach(self, plan: Plan) -> None:
         strategy, values, task = self.config.strategy, self.config.values, plan.context.task

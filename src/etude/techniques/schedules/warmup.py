@@ -78,6 +78,7 @@ class Warmup(Technique[WarmupConfig]):
         phase=WARMUP,
         paper="Goyal et al. 2017, arXiv 1706.02677",
         clashes={"one_cycle": "one_cycle begins with a rise of its own; remove one of them"},
+        neutral={"duration": "0st"},
     )
 
     def attach(self, plan: Plan) -> None:

@@ -74,6 +74,7 @@ class LabelSmoothing(Technique[LabelSmoothingConfig]):
         phase=SOFTEN,
         paper="Szegedy et al. 2016, arXiv 1512.00567",
         produces_soft_targets=True,
+        neutral={"smoothing": 0.0},
     )
 
     def attach(self, plan: Plan) -> None:

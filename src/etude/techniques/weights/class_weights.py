@@ -74,12 +74,15 @@ class ClassWeightsConfig(TechniqueConfig):
     @model_validator(mode="after")
     def _values_belong_to_their_strategy(self) -> Self:
         if (self.strategy == "values") != (self.values is not None):
-            raise ValueError(f"strategy '{self.strategy}' with values {self.values}: 'values' needs both")
+            raise ValueError(
+                f"strategy is '{self.strategy}' and values is {self.values}; "
+                'give values = [...] together with strategy = "values"'
+            )
         return self
 
 
 def class_weights(counts: NDArray[Any], n_rows: int, strategy: str, *, beta: float = 0.999) -> Floats:
-    """Return the weights (C,) of a named strategy; infinite or nan for a class that has none.
+    """Return the weights (C,) of a named strategy; not finite where a class has no rows.
 
     Args:
         counts: (C,) rows of each class.
@@ -157,6 +160,7 @@ class ClassWeights(Technique[ClassWeightsConfig]):
         phase=WEIGH_CLASS,
         paper="King & Zeng 2001, Political Analysis 9(2); Cui et al. 2019, arXiv 1901.05555",
         clashes={"weighted_sampling": "both correct the same imbalance, twice over; remove one of them"},
+        neutral={"strategy": "none"},
     )
 
     def attach(self, plan: Plan) -> None:

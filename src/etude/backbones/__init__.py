@@ -1,0 +1,1 @@
+"""Networks that turn the inputs of a batch into logits, one module for each kind of input."""

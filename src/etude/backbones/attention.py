@@ -1,0 +1,88 @@
+"""Attention for Hugging Face models with keyed dropout on its probabilities.
+
+Registered with transformers under the name ``etude``. Without dropout it is torch's fused attention.
+With dropout, torch has no fused kernel on a processor either, and its mask comes from a slow generator
+that is shared by the whole process; there the formula is written out with our masks:
+
+    softmax(scaling * Q K^T + mask) V,  Q, K, V (B, H, L, D/H), dropout on the softmax
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from etude.backbones.dropout import DropoutKeys, keyed_dropout
+
+NAME = "etude"
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend; the arguments are those of transformers' attention functions.
+
+    Args:
+        module: the attention layer.
+        query: (B, H, L, D/H).
+        key: (B, H or fewer, L, D/H).
+        value: as ``key``.
+        attention_mask: boolean, broadcast to (B, H, L, L), true where a token may look; or None.
+        dropout: drop probability of the softmax; 0 in evaluation.
+        scaling: factor on the scores, by default 1 / sqrt(D/H).
+        is_causal: whether tokens look back only, where there is no mask.
+        kwargs: what only other attention functions use.
+
+    Returns:
+        (B, L, H, D/H), and None in the place of the probabilities.
+    """
+    keys = getattr(module, "dropout_keys", None)
+    unusual = kwargs.get("position_bias") is not None or kwargs.get("softcap") is not None
+    if dropout == 0.0 or keys is None or not keys.ready or query.device.type != "cpu" or unusual:
+        output: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask,
+            dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs,
+        )  # fmt: skip
+        return output
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if attention_mask is None and (getattr(module, "is_causal", False) if is_causal is None else is_causal):
+        attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
+    scores = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)) @ key.transpose(2, 3)
+    if attention_mask is not None:
+        scores = scores + _additive(attention_mask, scores.dtype)
+    weights = keyed_dropout(scores.softmax(dim=-1), dropout, keys)
+    return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as numbers to add to the scores: 0, or the lowest number of the type."""
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def use_keyed_attention(network: PreTrainedModel, keys: DropoutKeys) -> bool:
+    """Let a network attend with our function, if it takes torch's fused attention; say whether it does."""
+    if network.config._attn_implementation not in ("sdpa", NAME):
+        return False
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    network.set_attn_implementation(NAME)
+    for module in network.modules():
+        if "Attention" in type(module).__name__:
+            module.dropout_keys = keys  # type: ignore[assignment]  # a plain attribute, no module
+    return True
