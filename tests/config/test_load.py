@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from etude.config.explain import validated
-from etude.config.fields import Probability, Strict, Time, setting
+from etude.config.explain import default_in_words, search_range, takes, unit, validated
+from etude.config.fields import Probability, SearchRange, Strict, Time, setting
 from etude.config.load import dump_config, load_config, merge, parse_config, to_toml
 from etude.config.run import Config
 from etude.errors import ConfigError
@@ -249,6 +249,9 @@ class _Settings(Strict):
 
     name: Literal["made_up"] = "made_up"
     decay: Probability = setting(0.9, help="how slow")
+    betas: tuple[Probability, Probability] = setting((0.9, 0.98), help="memories")
+    share: float = setting(0.5, help="how much", gt=0, le=1, search=SearchRange(0.1, 1.0, "log"), unit="rows")
+    until: Time | None = setting(None, help="when")
 
 
 def test_the_tables_of_techniques_get_the_same_sentences() -> None:
@@ -261,3 +264,26 @@ def test_the_tables_of_techniques_get_the_same_sentences() -> None:
         ConfigError, match=r"^unknown key 'dekay' in \[techniques.made_up\]; did you mean 'decay'"
     ):
         validated(_Settings, {"dekay": 2}, "techniques.made_up")
+    with pytest.raises(
+        ConfigError, match=r"made_up.betas has 1.5 as item 2 and must be a list of 2, each a num"
+    ):
+        validated(_Settings, {"betas": [0.9, 1.5]}, "techniques.made_up")
+    with pytest.raises(ConfigError, match=r"^share is 0 and must be a number above 0 and at most 1$"):
+        validated(_Settings, {"share": 0})
+
+
+def test_settings_can_be_read_aloud() -> None:
+    fields = _Settings.model_fields
+    words = {
+        key: (takes(field.annotation, field.metadata), default_in_words(field))
+        for key, field in fields.items()
+    }
+    assert words == {
+        "name": ("'made_up'", "'made_up'"),
+        "decay": ("a number from 0 to 1", "0.9"),
+        "betas": ("a list of 2, each a number from 0 to 1", "[0.9, 0.98]"),
+        "share": ("a number above 0 and at most 1", "0.5"),
+        "until": ("a time as '3ep', '500st' or '0.3dur'", "absent"),
+    }
+    assert (search_range(fields["share"]), unit(fields["share"])) == ("0.1 to 1, log", "rows")
+    assert (search_range(fields["decay"]), unit(fields["decay"])) == ("", "")

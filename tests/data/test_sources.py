@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -110,22 +112,50 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "header only": ("a.csv", b"text,label\n", r"a.csv holds no rows"),
     "blank jsonl": ("a.jsonl", b"\n\n", r"a.jsonl holds no rows"),
     "empty list": ("a.json", b"[]", r"a.json holds no rows"),
-    "ragged csv": ("a.csv", b"text,label\nx,a\nx,y,a\n", r"row 2 has 3 field\(s\) and the header has 2; quote"),
-    "ragged tsv": ("a.tsv", b'text\tlabel\n"x\ty"\ta\n', r"row 1 has 3 field\(s\) and the header has 2; quotes"),
-    "unclosed quote": ("a.csv", b'text,label\nx,a\n"x,a\n', r"row 2 is no valid csv \(unexpected end of data\)"),
-    "csv bytes": ("a.csv", b"text,label\nx,a\ncaf\xe9,a\n", r"line 3 is not UTF-8: byte 4 of the line is 0xe9"),
+    "ragged csv": (
+        "a.csv",
+        b"text,label\nx,a\nx,y,a\n",
+        r"row 2 has 3 field\(s\) and the header has 2; quote",
+    ),
+    "ragged tsv": (
+        "a.tsv",
+        b'text\tlabel\n"x\ty"\ta\n',
+        r"row 1 has 3 field\(s\) and the header has 2; quotes",
+    ),
+    "unclosed quote": (
+        "a.csv",
+        b'text,label\nx,a\n"x,a\n',
+        r"row 2 is no valid csv \(unexpected end of data\)",
+    ),
+    "csv bytes": (
+        "a.csv",
+        b"text,label\nx,a\ncaf\xe9,a\n",
+        r"line 3 is not UTF-8: byte 4 of the line is 0xe9",
+    ),
     "utf-16": ("a.tsv", "text\tlabel\n".encode("utf-16"), r"line 1 is not UTF-8: byte 1 of the line is 0xff"),
     "jsonl bytes": ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', r"line 2 is not UTF-8: byte 11 .* 0xff"),
     "json bytes": ("a.json", b'[{"text":\n"\xff"}]', r"line 2 is not UTF-8: byte 2 of the line is 0xff"),
-    "bad jsonl": ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"line 2 is no valid JSON \(Expecting value at char"),
+    "bad jsonl": (
+        "a.jsonl",
+        b'{"text": "x"}\n{"text": \n',
+        r"line 2 is no valid JSON \(Expecting value at char",
+    ),
     "jsonl list": ("a.jsonl", b'["x"]\n', r"line 1 holds a list and an object is needed, as \{\"text\""),
     "jsonl null": ("a.jsonl", b"null\n", r"line 1 holds null and an object is needed"),
     "bad json": ("a.json", b'[{"text": "x"},\n]', r"no valid JSON \(.* in line \d, character \d+\)"),
     "json object": ("a.json", b'{"text": "x"}', r"a.json holds an object and a list of objects is needed"),
     "json item": ("a.json", b'[{"text": "x"}, 3]', r"row 2 holds a number and an object is needed"),
     "twins": ("a.csv", b"text,label,text\nx,a,y\n", r"has two columns named 'text'; rename or remove one"),
-    "no parquet": ("a.parquet", b"text,label\nx,a\n", r"a.parquet is no readable parquet file \(.*\); write it again"),
-    "suffix": ("a.xlsx", b"x", r"a.xlsx ends in '.xlsx' and a csv, tsv, jsonl, json or parquet file is needed"),
+    "no parquet": (
+        "a.parquet",
+        b"text,label\nx,a\n",
+        r"a.parquet is no readable parquet file \(.*\); write it again",
+    ),
+    "suffix": (
+        "a.xlsx",
+        b"x",
+        r"a.xlsx ends in '.xlsx' and a csv, tsv, jsonl, json or parquet file is needed",
+    ),
     "no suffix": ("data", b"x", r"data ends in 'nothing' and a csv"),
 }
 
@@ -146,7 +176,7 @@ def test_faults_are_one_sentence(tmp_path: Path, fault: str) -> None:
 def test_a_parquet_file_with_two_columns_of_one_name(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table([["x"], ["y"]], names=["text", "text"]), path)
-    with pytest.raises(DataError, match="has two columns named 'text'"):
+    with pytest.raises(DataError, match=r"has two columns named 'text'"):
         read_table(str(path), role="train")
 
 
@@ -155,14 +185,14 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         read_table(str(tmp_path / "none.csv"), role="train")
     with pytest.raises(DataError, match=r"is a folder and a csv, tsv, .* name the file inside it"):
         read_table(str(tmp_path), role="train")
-    with pytest.raises(DataError, match="there is no file imdb; .* or a hub data set as 'owner/name'"):
+    with pytest.raises(DataError, match=r"there is no file imdb; .* or a hub data set as 'owner/name'"):
         read_table("imdb", role="train")
 
 
 def test_a_folder_that_is_here_makes_a_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    with pytest.raises(DataError, match="there is no file data/train;"):
+    with pytest.raises(DataError, match=r"there is no file data/train;"):
         read_table("data/train", role="train")
 
 
@@ -183,9 +213,6 @@ def test_a_hub_id_without_a_network_is_one_sentence() -> None:
 
 
 def _run(script: str, **environment: str) -> str:
-    import os
-    import subprocess
-
     finished = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True
     )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,23 @@ FIRST = {"text": ['a "quote", comma', "line\nend"], "score": np.array([0.25, 1.0
 SECOND = {"text": ["Käse"], "score": [0.5], "labels": [["x", "y"]]}
 
 
+def _write(path: Path, *chunks: dict[str, Any]) -> None:
+    with RowWriter(str(path)) as writer:
+        for chunk in chunks:
+            writer.write(chunk)
+
+
+def _write_and_stop(path: Path) -> None:
+    with RowWriter(str(path)) as writer:
+        writer.write(FIRST)
+        assert len(list(path.parent.iterdir())) == 2
+        raise InterruptedError
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_round_trip_keeps_types(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out.{suffix}"
-    with RowWriter(str(path)) as writer:
-        writer.write(FIRST)
-        writer.write(SECOND)
+    _write(path, FIRST, SECOND)
     table = read_table(str(path), role="test")
     assert table.column("text") == ['a "quote", comma', "line\nend", "Käse"]
     assert table.column("score") == [0.25, 1.0, 0.5]
@@ -47,10 +59,8 @@ def test_a_matrix_becomes_lists(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_error_leaves_the_older_file_and_nothing_else(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out.{suffix}"
     path.write_text("older")
-    with pytest.raises(KeyError), RowWriter(str(path)) as writer:
-        writer.write(FIRST)
-        assert len(list(tmp_path.iterdir())) == 2
-        raise KeyError
+    with pytest.raises(InterruptedError):
+        _write_and_stop(path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -66,8 +76,7 @@ def test_the_file_appears_only_at_the_end(tmp_path: Path, suffix: str) -> None:
 
 def test_a_writer_without_rows_leaves_an_empty_table(tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
-    with RowWriter(str(path)):
-        pass
+    _write(path)
     with pytest.raises(DataError, match="holds no rows"):
         read_table(str(path), role="test")
 
@@ -87,32 +96,27 @@ def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing(tmp_path: Path, 
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = [f"{i * 7919 % 10007:x}" * 20 for i in range(2000)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(DataError, match=r"cannot be written: File too large; free some space or choose"):
-            with RowWriter(str(tmp_path / f"out.{suffix}")) as writer:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-                writer.write({"text": noise})
+            _write(tmp_path / f"out.{suffix}", {"text": noise})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list(tmp_path.iterdir())
 
 
 def test_chunks_of_other_columns_or_lengths(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
     with pytest.raises(ValueError, match=r"this chunk has the columns \('b',\), the first one \('a',\)"):
-        with RowWriter(str(tmp_path / "out.csv")) as writer:
-            writer.write({"a": [1]})
-            writer.write({"b": [1]})
+        _write(path, {"a": [1]}, {"b": [1]})
     with pytest.raises(ValueError, match=r"the columns have \{'a': 1, 'b': 2\} rows"):
-        with RowWriter(str(tmp_path / "out.csv")) as writer:
-            writer.write({"a": [1], "b": [1, 2]})
+        _write(path, {"a": [1], "b": [1, 2]})
     assert not list(tmp_path.iterdir())
 
 
 def test_parquet_refuses_a_column_of_two_types(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot hold these values in one parquet column .* write jsonl"):
-        with RowWriter(str(tmp_path / "out.parquet")) as writer:
-            writer.write({"a": [1]})
-            writer.write({"a": ["x"]})
+        _write(tmp_path / "out.parquet", {"a": [1]}, {"a": ["x"]})
     assert not list(tmp_path.iterdir())
 
 

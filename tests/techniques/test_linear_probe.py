@@ -37,7 +37,7 @@ def test_one_label_equals_scikit_learn(features: np.ndarray) -> None:
     x, y = torch.from_numpy(features), torch.nn.functional.one_hot(torch.from_numpy(classes)).double()
     weight, bias = fit_logistic(x, y, torch.ones(N), L2, multilabel=False)
     ours = torch.softmax(x @ weight.T + bias, 1).numpy()
-    np.testing.assert_allclose(ours, theirs.predict_proba(scaled), atol=1e-4)
+    np.testing.assert_allclose(ours, theirs.predict_proba(scaled), atol=1e-3)
 
 
 def test_any_labels_equal_one_scikit_learn_for_each(features: np.ndarray) -> None:
@@ -48,7 +48,7 @@ def test_any_labels_equal_one_scikit_learn_for_each(features: np.ndarray) -> Non
     ours = torch.sigmoid(x @ weight.T + bias).numpy()
     for c in range(3):
         theirs = LogisticRegression(C=1 / (L2 * N), tol=1e-8, max_iter=1000).fit(scaled, labels[:, c])
-        np.testing.assert_allclose(ours[:, c], theirs.predict_proba(scaled)[:, 1], atol=1e-4)
+        np.testing.assert_allclose(ours[:, c], theirs.predict_proba(scaled)[:, 1], atol=1e-3)
 
 
 def test_a_weight_of_two_is_a_row_twice(features: np.ndarray) -> None:
@@ -117,13 +117,15 @@ def test_heads_of_one_linear_layer_are_found() -> None:
 def test_other_heads_are_refused(head: nn.Module, tiny_context: Callable[..., Context]) -> None:
     context = tiny_context()
     context.backbone.head = head
-    with pytest.raises(ConflictError, match=r'Linear; set backbone\.head = "linear" or remove linear_probe'):
+    with pytest.raises(
+        ConflictError, match=r'Linear; use backbone\.head = "linear" without pooling = "native", or remove'
+    ):
         Plan(context).attach(LinearProbe(LinearProbeConfig()))
 
 
 def test_bad_arguments_are_named() -> None:
     x, y = torch.ones(3, 2), torch.ones(3, 1)
-    with pytest.raises(ValueError, match="3 features, 3 targets and 2 weights differ"):
+    with pytest.raises(ValueError, match="3 features, 3 targets, 2 weights differ"):
         fit_logistic(x, y, torch.ones(2), 1.0, multilabel=True)
     with pytest.raises(ValueError, match="all weights are 0"):
         fit_logistic(x, y, torch.zeros(3), 1.0, multilabel=True)

@@ -27,7 +27,13 @@ _KNOWN_ELSEWHERE = {
 }
 """Keys that people bring along from other places and libraries."""
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Time: "a time"}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Time: "a time as '3ep', '500st' or '0.3dur'",
+}
 
 
 def validated(model: type[M], table: Mapping[str, Any], where: str = "") -> M:
@@ -70,7 +76,9 @@ def takes(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is list or (origin is tuple and args[-1:] == (...,)):
         return f"a list of {takes(args[0]).removeprefix('a ')}s{bounds}"
     if origin is tuple:
-        return f"a list of {len(args)}: {', '.join(takes(arg) for arg in args)}"
+        kinds = list(dict.fromkeys(takes(arg) for arg in args))
+        each = f", each {kinds[0]}" if len(kinds) == 1 else f": {', '.join(takes(arg) for arg in args)}"
+        return f"a list of {len(args)}{each}"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "a table"
     return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation))) + bounds
@@ -95,7 +103,8 @@ def bounds_in_words(metadata: Iterable[Any]) -> str:
             words[MaxLen] = f"with at most {bound.max_length} items"
     if words.keys() == {Ge, Le}:
         return f"{words[Ge].replace('of at least', 'from')} {words[Le].replace('of at most', 'to')}"
-    return " and ".join(words.values())
+    first, *others = words.values() or [""]
+    return " and ".join([first, *(word.removeprefix("of ") for word in others)])
 
 
 def default_in_words(field: FieldInfo) -> str:
@@ -127,7 +136,7 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Time):
         return repr(str(value))
-    text = repr(value)
+    text = repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -157,14 +166,14 @@ def _fault(model: type[BaseModel], error: ErrorDetails, where: str) -> tuple[str
         reason = str(error.get("ctx", {}).get("error", error["msg"]))
         return path, f"{path}: {reason}" if path else reason
     expected = takes(field.annotation, field.metadata) if field else "a table"
-    return path, f"{path or 'the config'} is {_given(error, len(keys))} and must be {expected}"
+    return path, f"{path or 'the config'} {_given(error, len(keys))} and must be {expected}"
 
 
 def _given(error: ErrorDetails, depth: int) -> str:
-    """Show the value, and which item of it where the fault lies inside a list."""
+    """Show the value, or the item of it that is at fault."""
     items = [part for part in error["loc"][depth:] if isinstance(part, int)]
-    place = f" in item {items[0] + 1}" if items else ""
-    return f"{_shown(error['input'])}{place}"
+    shown = _shown(error["input"])
+    return f"has {shown} as item {items[0] + 1}" if items else f"is {shown}"
 
 
 def _locate(

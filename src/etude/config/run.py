@@ -50,6 +50,7 @@ class BackboneConfig(Strict):
     max_length: int = setting(256, help="texts are cut to this many tokens", unit="tokens", ge=2)
     dropout: Probability | None = setting(None, help="dropout in the backbone; absent keeps the checkpoint's")
     head_dropout: Probability = setting(0.1, help="dropout in front of the head")
+    layers: int | None = setting(None, help="use only the first N transformer layers", ge=1)
     trust_remote_code: bool = setting(False, help="run code that the checkpoint carries")
     compact_vocabulary: bool = setting(
         True,

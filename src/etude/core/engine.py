@@ -158,7 +158,7 @@ class Engine:
             for rows in batches[self.position :]:
                 self._one_step(rows, view)
                 bar.advance(1, self._note)
-                if self._ended():
+                if self._ended() and self.position < len(batches):
                     return
         self.epoch, self.position = self.epoch + 1, 0
         for observer in self._observers:

@@ -63,6 +63,8 @@ def predict(
 
     With several processes each computes its share of the batches and all receive the whole.
     """
+    # The wrapper that joins processes talks in every forward pass, and some of them may have no batch.
+    model = accelerator.unwrap_model(model)
     batches = list(batches_by_length(examples.lengths))
     n, rank = accelerator.num_processes, accelerator.process_index
     found: list[Tensor] = []

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from etude.core.task import Kind
 from etude.data.labels import infer_kind, read_labels, sort_labels
 from etude.data.sources import read_table
 from etude.data.table import Table
+from etude.data.text import check_texts
 from etude.errors import DataError
 
 _LABEL_NAMES = (
@@ -54,6 +56,7 @@ class Findings:
         lengths: words of the texts.
         max_length: tokens that hold nearly every text.
         sentences: why each choice was made, one sentence or two, by the config key that it decides.
+        validation, test: files beside this one that are named as its other parts.
     """
 
     path: str
@@ -67,6 +70,8 @@ class Findings:
     lengths: Lengths
     max_length: int
     sentences: Mapping[str, str]
+    validation: str | None = None
+    test: str | None = None
 
 
 def inspect_file(path: str) -> Findings:
@@ -84,7 +89,7 @@ def inspect_file(path: str) -> Findings:
     counted = Counter(name for row in labels.names for name in row)
     order = labels.order or sort_labels(counted)
     counts = {name: counted[name] for name in order}
-    lengths = _measure(table.column(text))
+    lengths = _measure(check_texts(table, text))
     return Findings(
         path=path,
         rows=table.rows,
@@ -107,21 +112,28 @@ def inspect_file(path: str) -> Findings:
             ),
             "max_length": _explain_length(lengths),
         },
+        validation=_find_sibling(path, ("validation", "valid", "val", "dev")),
+        test=_find_sibling(path, ("test",)),
     )
+
+
+def _find_sibling(path: str, names: tuple[str, ...]) -> str | None:
+    """The file beside ``train.csv`` that is called ``test.csv`` or the like."""
+    file = Path(path)
+    if "train" not in file.name:
+        return None
+    beside = [file.with_name(file.name.replace("train", name)) for name in names]
+    return next((str(other) for other in beside if other.is_file()), None)
 
 
 def _find_text(table: Table) -> tuple[str, str]:
     """The column of strings that are the longest on average."""
-    averages = {
-        name: sum(map(len, cells)) / len(cells)
-        for name, cells in table.values.items()
-        if all(isinstance(cell, str) for cell in cells) and not _all_numbers(cells)
-    }
+    averages = {name: _mean_length(cells) for name, cells in table.values.items() if _are_texts(cells)}
     if not averages:
         raise DataError(
             f"{table.path} has no column of texts among {', '.join(table.columns)}; texts are strings"
         )
-    text = max(averages, key=lambda name: averages[name])
+    text = max(averages, key=lambda name: averages[name] * (0.01 + _share_of_prose(table.column(name))))
     others = [
         name
         for name in averages
@@ -129,6 +141,21 @@ def _find_text(table: Table) -> tuple[str, str]:
     ]
     hint = f" Column {others[0]!r} is long as well and may be a text_pair." if others else ""
     return text, f"The strings in {text!r} are the longest, {averages[text]:.0f} characters on average.{hint}"
+
+
+def _are_texts(cells: list[Any]) -> bool:
+    """Whether a column holds strings that are not all numbers; an empty cell is a fault for later."""
+    strings = [cell for cell in cells if cell is not None]
+    return bool(strings) and all(isinstance(cell, str) for cell in strings) and not _all_numbers(strings)
+
+
+def _mean_length(cells: list[Any]) -> float:
+    return sum(len(cell or "") for cell in cells) / len(cells)
+
+
+def _share_of_prose(cells: list[Any]) -> float:
+    """The share of cells that an id or an address cannot be: with a space, or beyond ASCII."""
+    return sum(not (cell or "").isascii() or " " in (cell or "") for cell in cells) / len(cells)
 
 
 def _mostly_distinct(cells: list[Any]) -> bool:
@@ -147,8 +174,9 @@ def _all_numbers(cells: list[str]) -> bool:
 def _find_labels(table: Table, text: str) -> tuple[str | list[str], str]:
     """The labels column by its name, its lists, its zeros and ones or its few values."""
     others = {name: cells for name, cells in table.values.items() if name != text}
-    for name in sorted(others, key=lambda n: _rank_name(n)):
-        if _rank_name(name) < len(_LABEL_NAMES) and _looks_like_labels(others[name]):
+    for name in sorted(others, key=_rank_name):
+        present = [cell for cell in others[name] if cell is not None]  # a null is an error to show later
+        if _rank_name(name) < len(_LABEL_NAMES) and _looks_like_labels(present):
             return name, f"The labels are in {name!r}, as the name says."
     for name, cells in others.items():
         if all(isinstance(cell, list) for cell in cells):
@@ -183,7 +211,7 @@ def _rank_name(name: str) -> int:
 def _looks_like_labels(cells: list[Any]) -> bool:
     if all(isinstance(cell, list) for cell in cells):
         return True
-    return all(isinstance(cell, str | int) and cell != "" for cell in cells)
+    return all(isinstance(cell, str | int) for cell in cells)
 
 
 def _zeros_and_ones(cells: list[Any]) -> bool:
@@ -225,9 +253,12 @@ def _choose_length(lengths: Lengths) -> int:
 
 
 def _explain_length(lengths: Lengths) -> str:
+    cut = (
+        "; longer texts are cut, as few encoders take more than 512" if lengths.tokens > _LENGTHS[-1] else ""
+    )
     return (
         f"Texts have {lengths.median} words at the median, {lengths.high} at the 99th percentile and "
-        f"{lengths.most} at most; 99 of 100 should have no more than about {lengths.tokens} tokens."
+        f"{lengths.most} at most; 99 of 100 should have no more than about {lengths.tokens} tokens{cut}."
     )
 
 
@@ -238,8 +269,9 @@ def _explain_task(kind: Kind, counts: Mapping[str, int], names: list[list[str]])
         spread = f"each in {counts[rarest]} rows"
     if kind == "multilabel":
         mean = sum(map(len, names)) / len(names)
-        none = sum(not row for row in names)
-        return f"There are {len(counts)} labels, {mean:.2f} for each row and none for {none} rows, {spread}."
+        n_none = sum(not row for row in names)
+        none = f" and none for {n_none} rows" if n_none else ""
+        return f"There are {len(counts)} labels, {mean:.2f} for each row{none}, {spread}."
     if kind == "binary":
         return f"There are two labels, {spread}; {list(counts)[1]!r} is the positive one."
     return f"There are {len(counts)} labels, one for each row, {spread}."
@@ -254,35 +286,33 @@ def render_config(
 ) -> str:
     """Return a config for the file as commented TOML; it loads as it stands."""
     why = findings.sentences
-    quoted = json.dumps  # a JSON string is a TOML string
-    held_out = f"test = {quoted(test, ensure_ascii=False)}" if test else '# test = "test.csv"'
     separator = ""
     if findings.separator:
-        separator = f"# {why['label_separator']}\nlabel_separator = {quoted(findings.separator)}\n"
+        separator = f"# {why['label_separator']}\nlabel_separator = {_quote(findings.separator)}\n"
     columns = _comment(", ".join(findings.columns))
-    fraction = 0.1 if findings.rows >= 1000 else 0.2
+    test = test or findings.test
+    held_out = f"test = {_quote(test)}" if test else '# test = "test.csv"'
     return f"""\
 # Written by looking at {_comment(findings.path)}: {findings.rows} rows, columns {columns}.
 # Every key that is not here has a default; `etude explain` shows the whole plan before training.
 
 # {_comment(why["task"])}
-task = {quoted(findings.kind)}
+task = {_quote(findings.kind)}
 seed = 0
 
 [data]
-train = {quoted(findings.path, ensure_ascii=False)}
+train = {_quote(findings.path)}
 # A test file is read by the final evaluation only; without one the run ends with validation scores.
 {held_out}
-# {fraction:.0%} of the rows are held out to score each epoch, with every label in its proportion.
-validation = {fraction}
+{_render_validation(findings)}
 # {_comment(why["text"])}
-text = {quoted(findings.text, ensure_ascii=False)}
+text = {_quote(findings.text)}
 # {_comment(why["labels"])}
-labels = {quoted(findings.labels, ensure_ascii=False)}
+labels = {_quote(findings.labels)}
 {separator}
 [backbone]
 # A folder, a hub id, or "pkg:PACKAGE" for weights that an installed package carries.
-path = {quoted(backbone, ensure_ascii=False)}
+path = {_quote(backbone)}
 # {_comment(why["max_length"])}
 max_length = {findings.max_length}
 
@@ -291,8 +321,24 @@ epochs = 5
 batch_size = 32
 
 [run]
-dir = {quoted(run_dir, ensure_ascii=False)}
+dir = {_quote(run_dir)}
 """
+
+
+def _render_validation(findings: Findings) -> str:
+    if findings.validation:
+        validation = _quote(findings.validation)
+        return f"# The validation file stands beside the training file.\nvalidation = {validation}"
+    fraction = 0.1 if findings.rows >= 1000 else 0.2
+    return (
+        f"# {fraction:.0%} of the rows are held out to score each epoch, every label in its proportion.\n"
+        f"validation = {fraction}"
+    )
+
+
+def _quote(value: str | list[str]) -> str:
+    """A JSON string is a TOML string, and a JSON list of them a TOML array."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _comment(text: str) -> str:

@@ -27,6 +27,7 @@ __all__ = ["RowWriter", "Table", "read_table", "stream_rows"]
 
 STANDARD_INPUT = "standard input"
 _WHOLE_FILE_CHUNK = 65_536
+_LONGEST_FIELD = 2**31 - 1
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[\w.-]+)?")
 
 
@@ -113,13 +114,13 @@ def _check_columns(path: str, names: list[str]) -> None:
 def _read_csv(path: str, chunk: int) -> Iterator[Table]:
     # Whole documents stand in one field; Python's limit of 128 KiB guards against unclosed quotes,
     # which the strict reader reports itself.
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(_LONGEST_FIELD)
     with Path(path).open(encoding="utf-8-sig", newline="") as stream:
         yield from _delimited(path, csv.reader(stream, strict=True), chunk, "quote fields that hold commas")
 
 
 def _read_tsv(path: str, chunk: int) -> Iterator[Table]:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(_LONGEST_FIELD)
     with Path(path).open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
         yield from _delimited(path, reader, chunk, "quotes do not protect tabs in a tsv file")

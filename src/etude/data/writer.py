@@ -15,8 +15,11 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from etude.errors import DataError
+
+Cells = Sequence[Any] | NDArray[Any]
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -66,7 +69,7 @@ class RowWriter:
         stream = self._temporary.open("w", encoding="utf-8", newline="")
         return _Csv(stream, self._separator) if suffix == ".csv" else _JsonLines(stream)
 
-    def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, columns: Mapping[str, Cells]) -> None:
         """Append rows given by column; every chunk has the columns of the first.
 
         Raises:
@@ -213,7 +216,7 @@ def _typed(kind: Any) -> Any:
     return pa.list_(_typed(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
-def _plain(values: Sequence[Any]) -> list[Any]:
+def _plain(values: Cells) -> list[Any]:
     """Plain Python values, also from NumPy arrays; rows of a matrix become lists."""
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 

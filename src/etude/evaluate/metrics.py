@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from etude.core.task import Task
 
 Scores = dict[str, float]
+_EPS = float(np.finfo(np.float64).eps)
+"""No probability counts as less, as in scikit-learn's log loss."""
 
 
 class Metrics:
@@ -40,9 +42,9 @@ class Metrics:
         self._hit += (decisions & truth).sum(axis=0)
         self._predicted += decisions.sum(axis=0)
         self._true += truth.sum(axis=0)
-        p = np.clip(probabilities.astype(np.float64), 1e-15, 1.0)
+        p = np.clip(probabilities.astype(np.float64), _EPS, 1.0)
         if self._task.kind == "multilabel":
-            q = np.clip(1.0 - probabilities.astype(np.float64), 1e-15, 1.0)
+            q = np.clip(1.0 - probabilities.astype(np.float64), _EPS, 1.0)
             self._nll -= float(np.where(truth, np.log(p), np.log(q)).mean(axis=1).sum())
         else:
             self._nll -= float(np.log(p[truth]).sum())

@@ -44,7 +44,7 @@ class _Work:
         show: Callable[[_Work], None],
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.note = 0, ""
+        self.done, self.note, self.done_when_shown = 0, "", 0
         self._interval, self._clock, self._show = interval, clock, show
         self._started = self._shown = clock()
 
@@ -54,7 +54,7 @@ class _Work:
         self.note = note or self.note
         now = self._clock()
         if now - self._shown >= self._interval:
-            self._shown = now
+            self._shown, self.done_when_shown = now, self.done
             self._show(self)
 
     @property
@@ -139,7 +139,8 @@ class PlainReporter(QuietReporter):
         try:
             yield work
         finally:
-            if work.seconds >= WORTH_SHOWING:
+            is_news = work.done != work.done_when_shown
+            if work.seconds >= WORTH_SHOWING and is_news:
                 self._write(work.sentence())
 
     def line(self, text: str) -> None:

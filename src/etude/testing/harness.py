@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor
@@ -113,6 +113,9 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         made = tiny_backbone(setup.modality, task, dropout=setup.dropout, seed=seed)
         return made.double() if setup.double else made
 
+    def load_model(path: str) -> Backbone:
+        return backbone(TEACHER_SEED)
+
     steps_per_epoch = -(-len(examples) // setup.batch_size)
     total = min(setup.epochs * steps_per_epoch, setup.max_steps or setup.epochs * steps_per_epoch)
     context = Context(
@@ -124,7 +127,7 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         seed=setup.seed,
-        load_model=lambda path: backbone(TEACHER_SEED),
+        load_model=load_model,
         precision="bf16" if setup.precision == "bf16" else "fp32",
     )
     techniques = [make(technique, said) for technique, said in complete(recipe, setup.kind).items()]
@@ -135,7 +138,7 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         micro_batch_size=setup.micro_batch_size or setup.batch_size,
         evaluate_every=0,
         save_every=0,
-        log_every=1,
+        log_every=3,
         # Cached features are float32, which a head in float64 does not take.
         cache_features=setup.cache_features and not setup.double,
     )
@@ -145,7 +148,9 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
 
 def _accelerator(precision: str) -> Any:
     AcceleratorState._reset_state(reset_partial_state=False)  # engines of two precisions in one process
-    return Accelerator(cpu=True, mixed_precision=precision)
+    # Groups may begin to train later, so that some parameters have no gradient in some steps.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=True, mixed_precision=precision, kwargs_handlers=[handler])
 
 
 def weights(engine: Engine) -> Weights:

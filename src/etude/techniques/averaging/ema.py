@@ -74,6 +74,7 @@ def decay_at(n_updates: int, decay: float, *, warmup: bool) -> float:
 def update_shadow(shadow: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
     """Set every tensor of the shadow to ``decay * shadow + (1 - decay) * weights``, in place.
 
+    >>> import torch
     >>> shadow = [torch.tensor([0.0, 4.0])]
     >>> update_shadow(shadow, [torch.tensor([1.0, 0.0])], 0.75)
     >>> shadow

@@ -81,6 +81,8 @@ class ProgressiveDropout(Technique[ProgressiveDropoutConfig]):
         phase=ADJUST,
         paper="Morerio et al. 2017, arXiv 1703.06229",
         needs=frozenset({"dropout"}),
+        # As with any dropout, each micro-batch draws masks of its own.
+        split_invariant=False,
     )
 
     def attach(self, plan: Plan) -> None:

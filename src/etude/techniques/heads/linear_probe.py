@@ -7,8 +7,7 @@ Formula, with features z (N, D) standardised by column, targets y (N, C), weight
 
 * one label for each example: min over W, b of Σ_i w_i CE(softmax(z_i W + b), y_i) / Σ w + λ/2 ||W||²
 * any subset of labels: the same with the sum of C binary cross-entropies of sigmoids
-
-The standardisation (x - μ) / σ is folded back: W' = W / σ and b' = b - (μ / σ) W.
+* the standardisation z = (x - μ) / σ is folded back: W' = W / σ and b' = b - (μ / σ) W
 
 Paper: Kumar et al. 2022 (2202.10054), the method LP-FT.
 
@@ -18,8 +17,8 @@ When not: a backbone from scratch, whose features mean nothing yet.
 
 Suggested values: l2 1e-4 to 1e-2; with n rows, scikit-learn's C is 1 / (l2 · n).
 
-Cost: one forward pass over at most ``max_rows`` training rows and a few seconds, once; with freezing
-and cached features not even the pass is extra.
+Cost: one forward pass over at most ``max_rows`` training rows and a few seconds, once: 77 classes on
+10,000 rows of 384 features take about 100 iterations of 20 ms on two CPU cores.
 
 Clashes: another technique that gives the head its first weights; a head that is not linear.
 
@@ -55,7 +54,7 @@ class LinearProbeConfig(TechniqueConfig):
 
 
 def fit_logistic(
-    features: Tensor, targets: Tensor, weights: Tensor, l2: float, *, multilabel: bool, max_iter: int = 500
+    features: Tensor, targets: Tensor, weights: Tensor, l2: float, *, multilabel: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the weight (C, D) and bias (C,) of L2-regularised logistic regression.
 
@@ -65,7 +64,6 @@ def fit_logistic(
         weights: (N,) 0 or more, not all 0.
         l2: λ above 0; the penalty is on weights for standardised features.
         multilabel: one sigmoid for each label instead of a softmax.
-        max_iter: most iterations of L-BFGS.
 
     Raises:
         ValueError: the numbers of rows differ, or all weights are 0.
@@ -76,33 +74,31 @@ def fit_logistic(
     [0.11, 0.34, 0.66, 0.89]
     """
     if not len(features) == len(targets) == len(weights):
-        raise ValueError(
-            f"{len(features)} features, {len(targets)} targets and {len(weights)} weights differ"
-        )
-    weights = weights.to(features)
+        raise ValueError(f"{len(features)} features, {len(targets)} targets, {len(weights)} weights differ")
+    targets, weights = targets.to(features), weights.to(features)
     if not bool(weights.sum() > 0):
         raise ValueError("all weights are 0 and at least one must be above it")
-    targets, shares = targets.to(features), (weights / weights.sum()).unsqueeze(1)
+    shares = (weights / weights.sum()).unsqueeze(1)
     mean = (shares * features).sum(dim=0)
     spread = (shares * (features - mean).square()).sum(dim=0).sqrt()
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    # A constant column tells nothing, and what rounding leaves of its spread must not be blown up:
+    # MiniLM has one of spread 1e-32, and bfloat16 rounds to 1/256 of a column's mean.
+    constant = (spread <= 1e-3 * spread.max()) | (spread <= mean.abs() / 512)
+    standard = ((features - mean) / spread).masked_fill(constant, 0.0)
     # A column of ones carries the bias, so that one product gives the logits and one the gradient.
-    design = torch.cat([(features - mean) / spread, torch.ones_like(shares)], dim=1)
-    solution = _minimise(design, targets, shares, l2, multilabel, max_iter)
-    weight = (solution[:-1] / spread.unsqueeze(1)).T.contiguous()
+    design = torch.cat([standard, torch.ones_like(shares)], dim=1)
+    solution = _minimise(design, targets, shares, l2, multilabel)
+    weight = (solution[:-1] / spread.masked_fill(constant, 1.0).unsqueeze(1)).T.contiguous()
     return weight, solution[-1] - weight @ mean
 
 
-def _minimise(
-    design: Tensor, targets: Tensor, shares: Tensor, l2: float, multilabel: bool, max_iter: int
-) -> Tensor:
-    """Solve by L-BFGS; the convex loss and its gradient are written out, which spares autograd's copies."""
+def _minimise(design: Tensor, targets: Tensor, shares: Tensor, l2: float, multilabel: bool) -> Tensor:
+    """Solve by L-BFGS; the gradient is written out, which spares autograd's copies."""
     solution = design.new_zeros(design.shape[1], targets.shape[1])
     penalty = torch.full_like(solution[:, :1], l2)
     penalty[-1] = 0.0
     optimizer = torch.optim.LBFGS(
-        [solution], max_iter=max_iter, tolerance_grad=1e-6, tolerance_change=1e-9, history_size=10,
-        line_search_fn="strong_wolfe",
+        [solution], max_iter=500, tolerance_grad=1e-5, history_size=10, line_search_fn="strong_wolfe"
     )  # fmt: skip
 
     def loss() -> Tensor:
@@ -136,8 +132,8 @@ def linear_layer(head: nn.Module) -> nn.Linear:
     if len(layers) != 1 or others or layers[0].bias is None:
         found = ", ".join(type(module).__name__ for module in parts)
         raise ConflictError(
-            "linear_probe needs a head of one linear layer with a bias and this one is made of "
-            f'{found}; set backbone.head = "linear" or remove linear_probe'
+            f"linear_probe needs a head of one linear layer with a bias and this one is made of {found}; "
+            'use backbone.head = "linear" without pooling = "native", or remove linear_probe'
         )
     return layers[0]
 
@@ -156,10 +152,8 @@ class LinearProbe(Technique[LinearProbeConfig]):
         def start(
             backbone: Backbone, features_of: Callable[[Rows], Tensor], targets: Tensor, weights: Tensor
         ) -> None:
-            rows = np.arange(len(targets))
-            if len(rows) > config.max_rows:
-                generator = numpy_generator(seed, "linear_probe")
-                rows = np.sort(generator.choice(len(rows), config.max_rows, replace=False))
+            order = numpy_generator(seed, "linear_probe").permutation(len(targets))
+            rows = np.sort(order[: config.max_rows])
             taken = torch.from_numpy(rows)
             weight, bias = fit_logistic(
                 features_of(rows).float(), targets[taken], weights[taken], config.l2, multilabel=multilabel

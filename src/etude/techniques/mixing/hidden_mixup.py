@@ -15,7 +15,7 @@ on hidden layers: Verma et al. 2019 (1806.05236).
 When it helps: little data, noisy labels, many epochs; multilabel data as well.
 When not: underfitting; few epochs; labels that hang on single words, as a negation.
 
-Suggested values: α = 0.2, from 0.1 to 1; half the longer training that images need.
+Suggested values: α = 0.2, from 0.1 to 1, and more epochs than without it.
 
 Cost: 1 pass and a second embedding; no memory to speak of.
 

@@ -1,0 +1,47 @@
+"""Running a Hugging Face network on embeddings; shared by training and by the saved model's class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def attention_mask_of(inputs: Mapping[str, Tensor]) -> Tensor:
+    """The attention mask (B, L); where there is none, every token is real."""
+    mask = inputs.get("attention_mask")
+    return torch.ones_like(inputs["input_ids"]) if mask is None else mask
+
+
+def encode(network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor], *, decoder: bool) -> Tensor:
+    """Return the features of all tokens.
+
+    Args:
+        network: a transformers model without head.
+        embedding: (B, L, D), what the network's word embeddings give for the tokens.
+        mask: (B, L), true or 1 where a token is real.
+        inputs: the batch's; ``token_type_ids`` (B, L) is used where the network takes it.
+        decoder: positions are counted over real tokens, so that padding may stand on the left.
+
+    Returns:
+        (B, L, D).
+    """
+    arguments: dict[str, Any] = {"inputs_embeds": embedding, "attention_mask": mask}
+    taken = _parameters(type(network))
+    if "token_type_ids" in inputs and "token_type_ids" in taken:
+        arguments["token_type_ids"] = inputs["token_type_ids"]
+    if decoder:
+        arguments["use_cache"] = False
+        if "position_ids" in taken:
+            arguments["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp_min(0)
+    hidden: Tensor = network(**arguments).last_hidden_state
+    return hidden
+
+
+@lru_cache
+def _parameters(network: type) -> frozenset[str]:
+    return frozenset(inspect.signature(network.forward).parameters)

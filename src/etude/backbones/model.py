@@ -1,0 +1,130 @@
+"""The text backbone: a Hugging Face network, a pooling and a head."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from etude.backbones.attention import use_keyed_attention
+from etude.backbones.blocks import find_blocks
+from etude.backbones.dropout import DropoutKeys, key_dropout_layers
+from etude.backbones.encode import attention_mask_of, encode
+from etude.backbones.pooling import POOLINGS
+from etude.backbones.saving import save_text_backbone
+from etude.backbones.vocabulary import CompactEmbedding, can_compact
+from etude.core.backbone import Backbone
+
+
+class TextBackbone(Backbone):
+    """A network of transformers without its own head, a pooling, and a head.
+
+    Inputs are ``input_ids`` (B, L), ``attention_mask`` (B, L) and, for pairs, ``token_type_ids`` (B, L).
+    Padding may stand on either side for decoders; encoders count positions from the left, as
+    transformers does, so pad them on the right.
+
+    Attributes:
+        network: the network under the pooling, in transformers' own class.
+        head: from the pooled features (B, D) to logits (B, C).
+        pooling: ``native``, ``cls``, ``mean``, ``max`` or ``last``.
+        tokenizer: the checkpoint's tokenizer.
+        mask_token_id: id of the mask token; without one the backbone lacks the capability ``"tokens"``.
+        pad_token_id: id of the padding token.
+        special_ids: ids of all special tokens.
+        fingerprint: hash of the vocabulary.
+    """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout"})
+
+    def __init__(
+        self,
+        network: Any,
+        head: nn.Module,
+        tokenizer: Any,
+        keys: DropoutKeys,
+        *,
+        pooling: str,
+        pooled_token: str,
+        decoder: bool,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            network: a transformers model without head; its configuration names the labels.
+            head: see the class.
+            tokenizer: see the class.
+            keys: what the head's dropout draws from; the network's will too.
+            pooling: see the class.
+            pooled_token: the pooling that runs; another one than ``pooling`` only where that is native.
+            decoder: whether tokens look back only.
+        """
+        super().__init__()
+        self.network, self.head, self.tokenizer = network, head, tokenizer
+        self.pooling, self.decoder = pooling, decoder
+        self._pool = POOLINGS[pooled_token]
+        self._keys = keys
+        key_dropout_layers(self, keys)
+        use_keyed_attention(network, keys)
+        network.config.pad_token_id = tokenizer.pad_token_id
+        self.pad_token_id: int = tokenizer.pad_token_id
+        self.mask_token_id: int | None = tokenizer.mask_token_id
+        self.special_ids: tuple[int, ...] = tuple(sorted(set(tokenizer.all_special_ids)))
+        self.fingerprint = fingerprint_of(tokenizer)
+        if self.mask_token_id is None:
+            self.capabilities = self.capabilities - {"tokens"}  # type: ignore[misc]  # of this one only
+
+    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.features_from(self.embed(inputs), inputs)
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        embedding: Tensor = self.network.get_input_embeddings()(inputs["input_ids"])
+        return embedding
+
+    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        mask = attention_mask_of(inputs)
+        hidden = encode(self.network, embedding, mask, inputs, decoder=self.decoder)
+        return self._pool(hidden, mask)
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        return [*find_blocks(self.network), ("head", self.head)]
+
+    def key_randomness(self, key: int) -> None:
+        self._keys.set(key)
+
+    def compact(self, token_ids: NDArray[np.int64]) -> bool:
+        """Train only the embedding rows of these tokens and of the special tokens.
+
+        To be called before the optimizer is made, and only where embeddings have no weight decay.
+
+        Returns:
+            Whether it was done; not where the table is used elsewhere in the network as well.
+        """
+        embedding = self.network.get_input_embeddings()
+        if not can_compact(self.network, embedding):
+            return False
+        kept = np.union1d(token_ids, np.asarray(self.special_ids, dtype=np.int64)).astype(np.int64)
+        kept = kept[(kept >= 0) & (kept < embedding.num_embeddings)]
+        self.network.set_input_embeddings(CompactEmbedding(embedding, kept))
+        return True
+
+    def expand(self) -> None:
+        """Undo :meth:`compact`: an ordinary embedding again, with the trained rows."""
+        embedding = self.network.get_input_embeddings()
+        if isinstance(embedding, CompactEmbedding):
+            self.network.set_input_embeddings(embedding.expand())
+
+    def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        save_text_backbone(self, folder, metadata)
+
+
+def fingerprint_of(tokenizer: Any) -> str:
+    """Return a hash of a tokenizer's vocabulary: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for word, number in sorted(tokenizer.get_vocab().items()):
+        digest.update(f"{word}\0{number}\n".encode(errors="surrogatepass"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""Writing a text backbone in Hugging Face layout, whole or not at all.
+
+With the architecture's own pooling and head the result is a plain transformers checkpoint; otherwise it
+is one of :class:`etude.backbones.automodel.EtudeForSequenceClassification`. The live model is only read.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from etude.backbones.automodel import EtudeForSequenceClassification, EtudeTextConfig
+from etude.backbones.heads import LinearHead, MLPHead, NativeHead
+from etude.backbones.vocabulary import CompactEmbedding
+from etude.errors import RunError
+
+if TYPE_CHECKING:
+    from etude.backbones.model import TextBackbone
+
+METADATA = "etude.json"
+
+
+def save_text_backbone(backbone: TextBackbone, folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write weights, configuration, tokenizer and ``etude.json``; a folder of that name is replaced.
+
+    Raises:
+        RunError: the folder cannot be written, or the head has no form that can be saved.
+    """
+    config, state = saved_form(backbone)
+    partial = folder.with_name(f".partial-{folder.name}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(partial)
+        backbone.tokenizer.save_pretrained(partial)
+        (partial / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        _replace(partial, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(
+            f"the model could not be written to {folder} ({error}); make room there or choose another folder"
+        ) from None
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Put the new folder in the place of the old one, which stays until the new one is complete."""
+    old = folder.with_name(f".old-{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
+    """Return the configuration and the tensors as they are saved, in float32 where they are floats.
+
+    Raises:
+        RunError: the head has no form that can be saved.
+    """
+    native = backbone.pooling == "native"
+    head = backbone.head if native else plain_head(backbone.head)
+    if native and not isinstance(head, NativeHead):
+        head = plain_head(head)
+    config, prefix, head_state = _native_form(backbone, head) if native else _own_form(backbone, head)
+    config.dtype = torch.float32
+    tensors = {f"{prefix}.{name}": value for name, value in network_state(backbone.network).items()}
+    # Tensors that share memory are refused by the format, hence the copies.
+    return config, {name: _as_saved(value) for name, value in (tensors | head_state).items()}
+
+
+def _own_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dict[str, Tensor]]:
+    network = backbone.network.config
+    config = EtudeTextConfig(
+        network=_network_settings(network),
+        pooling=backbone.pooling,
+        head="mlp" if isinstance(head, MLPHead) else "linear",
+        head_dropout=float(head.dropout.p),  # type: ignore[arg-type,union-attr]
+        decoder=backbone.decoder,
+        id2label=dict(network.id2label),
+        label2id=dict(network.label2id),
+        problem_type=network.problem_type,
+        pad_token_id=network.pad_token_id,
+        architectures=[EtudeForSequenceClassification.__name__],
+    )
+    return config, "network", {f"head.{name}": value for name, value in head.state_dict().items()}
+
+
+def _network_settings(network: Any) -> dict[str, Any]:
+    """The network's own configuration, without what the whole model's says."""
+    config = copy.deepcopy(network)
+    settings: dict[str, Any] = config.to_diff_dict()
+    for name in ("id2label", "label2id", "problem_type", "architectures", "transformers_version", "_name_or_path"):
+        settings.pop(name, None)
+    return settings | {"model_type": config.model_type}
+
+
+def _native_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dict[str, Tensor]]:
+    config = copy.deepcopy(backbone.network.config)
+    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    config.architectures = [architecture.__name__]
+    if isinstance(head, NativeHead):
+        state = dict(head.classifier.state_dict())
+    else:
+        state = {"score.weight": head.out.weight}  # type: ignore[union-attr]
+    return config, architecture.base_model_prefix, state  # type: ignore[return-value]
+
+
+def plain_head(head: nn.Module) -> nn.Module:
+    """Return the linear or MLP head that predicts what ``head`` predicts.
+
+    A technique may put its own head on a backbone. If that has a method ``for_inference``, it gives the
+    head to save; if it is one linear layer and dropout, that layer is saved.
+
+    Raises:
+        RunError: neither holds.
+    """
+    if hasattr(head, "for_inference"):
+        head = head.for_inference()
+    if isinstance(head, (LinearHead, MLPHead)):
+        return head
+    leaves = [module for module in head.modules() if not list(module.children())]
+    layers = [module for module in leaves if isinstance(module, nn.Linear)]
+    others = [m for m in leaves if not isinstance(m, (nn.Linear, nn.Dropout, nn.Identity))]
+    if len(layers) != 1 or others:
+        names = ", ".join(type(module).__name__ for module in leaves)
+        raise RunError(
+            f"the head is made of {names}, which has no saved form; give its class a method for_inference "
+            "that returns a LinearHead or an MLPHead"
+        )
+    found = LinearHead.around(layers[0], next((m.p for m in leaves if isinstance(m, nn.Dropout)), 0.0))
+    return found
+
+
+def network_state(network: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors by name, a compact vocabulary as the whole table."""
+    state = dict(network.state_dict())
+    for name, module in network.named_modules():
+        if isinstance(module, CompactEmbedding):
+            state[f"{name}.weight"] = module.full_weight()
+    return state
+
+
+def _as_saved(value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous().clone()
+    return value.float() if value.is_floating_point() else value

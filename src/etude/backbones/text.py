@@ -1,0 +1,263 @@
+"""Opening text backbones: from a checkpoint with a fresh head, or from a model that a run has saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from etude.backbones.automodel import (
+    MODEL_TYPE,
+    EtudeForSequenceClassification,
+    register_with_transformers,
+    without_pooler,
+)
+from etude.backbones.blocks import keep_layers
+from etude.backbones.dropout import DropoutKeys, dropout_layers
+from etude.backbones.heads import LinearHead, NativeHead, draw_fresh, make_head
+from etude.backbones.hub import (
+    Source,
+    is_decoder,
+    load_config,
+    load_network,
+    load_tokenizer,
+    locate,
+    opening,
+    pooling_settings,
+    quiet,
+)
+from etude.backbones.model import TextBackbone
+from etude.backbones.pooling import pooling_of_sentence_transformer
+from etude.config.run import BackboneConfig
+from etude.core.task import Task
+from etude.errors import ConfigError, RunError
+
+__all__ = [
+    "TextBackbone",
+    "load_saved",
+    "load_saved_tokenizer",
+    "load_text_backbone",
+    "load_tokenizer",
+]
+
+register_with_transformers()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a checkpoint gives, before it becomes a backbone."""
+
+    network: Any
+    head: nn.Module
+    pooling: str
+    pooled_token: str
+    keys: DropoutKeys
+
+
+def load_text_backbone(config: BackboneConfig, task: Task, *, seed: int) -> TextBackbone:
+    """Open a checkpoint and put a fresh head for the task on it.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or the settings do not fit it.
+    """
+    source = locate(config)
+    tokenizer = load_tokenizer(config)
+    settings = load_config(source)
+    pooling = choose_pooling(config, source, settings)
+    _check_length(config, settings)
+    if pooling == "native" and config.head != "linear":
+        raise ConfigError(
+            f"backbone.pooling = 'native' brings the architecture's own head and backbone.head is "
+            f"'{config.head}'; remove backbone.head or choose another pooling"
+        )
+    if settings.model_type == MODEL_TYPE:
+        network: Any = load_saved(Path(source.path)).network
+        settings = network.config
+        missing: list[str] = []
+    else:
+        _name_labels(settings, task)
+        _set_dropout(settings, config.dropout)
+        network, missing = load_network(source, settings, classifier=pooling == "native")
+    keys = DropoutKeys()
+    if pooling == "native":
+        parts = _native_parts(network, config.head_dropout, keys)
+    else:
+        without_pooler(network)
+        head = make_head(config.head, settings.hidden_size, task.n_classes, config.head_dropout, keys)
+        parts = _Parts(network, head, pooling, pooling, keys)
+    _draw_missing(parts, missing, source, seed)
+    if config.layers is not None:
+        keep_layers(parts.network, config.layers)
+    _name_labels(parts.network.config, task)
+    return _assemble(parts, tokenizer)
+
+
+def load_saved(folder: Path) -> TextBackbone:
+    """Open a model that :meth:`TextBackbone.save` has written.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder} holds no saved model (no config.json); give a run's folder or its model/")
+    source = Source(str(folder))
+    try:
+        settings = load_config(source)
+        with opening(source):
+            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    except (ConfigError, RuntimeError) as error:
+        raise RunError(f"the saved model in {folder} cannot be opened: {error}") from None
+    keys = DropoutKeys()
+    if isinstance(model, EtudeForSequenceClassification):
+        parts = _Parts(model.network, model.head, settings.pooling, settings.pooling, keys)
+        parts.network.config.id2label, parts.network.config.label2id = settings.id2label, settings.label2id
+        parts.network.config.problem_type = settings.problem_type
+    else:
+        parts = _native_parts(model, None, keys)
+    return _assemble(parts, load_saved_tokenizer(folder)).eval()
+
+
+def load_saved_tokenizer(folder: Path) -> Any:
+    """Open the tokenizer of a saved model.
+
+    Raises:
+        RunError: there is none.
+    """
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise RunError(f"the tokenizer in {folder} cannot be opened: {error}") from None
+
+
+def choose_pooling(config: BackboneConfig, source: Source, settings: Any) -> str:
+    """Return the pooling to use; ``auto`` follows the checkpoint.
+
+    A sentence-transformers checkpoint or a model of ours names its pooling, decoders give the last token,
+    and everything else is pooled as its architecture does.
+    """
+    if config.pooling != "auto":
+        if config.pooling == "native" and settings.model_type == MODEL_TYPE:
+            raise ConfigError(
+                f"backbone.path = '{config.path}' was saved with pooling '{settings.pooling}', so "
+                "backbone.pooling = 'native' has nothing to follow; use 'auto'"
+            )
+        return config.pooling
+    if settings.model_type == MODEL_TYPE:
+        return str(settings.pooling)
+    named = pooling_settings(source)
+    if named is not None:
+        return pooling_of_sentence_transformer(named)
+    return "last" if is_decoder(settings) else "native"
+
+
+def _assemble(parts: _Parts, tokenizer: Any) -> TextBackbone:
+    return TextBackbone(
+        parts.network,
+        parts.head,
+        tokenizer,
+        parts.keys,
+        pooling=parts.pooling,
+        pooled_token=parts.pooled_token,
+        decoder=is_decoder(parts.network.config),
+    )
+
+
+def _native_parts(classifier: Any, dropout: float | None, keys: DropoutKeys) -> _Parts:
+    """Cut transformers' own classifier into network and head, and check that nothing was lost.
+
+    Raises:
+        ConfigError: this architecture's head cannot be cut off.
+    """
+    settings, network = classifier.config, classifier.base_model
+    if is_decoder(settings):
+        if not isinstance(getattr(classifier, "score", None), nn.Linear):
+            raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
+        rate = 0.1 if dropout is None else dropout
+        head: nn.Module = LinearHead(settings.hidden_size, settings.num_labels, rate, keys, bias=False)
+        head.out.weight = classifier.score.weight  # type: ignore[union-attr,assignment]
+        return _Parts(network, head, "native", "last", keys)
+    ids = torch.arange(1, 7)[None] % settings.vocab_size
+    expected = _evaluate(classifier, input_ids=ids)
+    # ModernBERT and its kin pool as their configuration says; all others look at the first token.
+    pooled_token = str(getattr(settings, "classifier_pooling", "cls"))
+    head = NativeHead(classifier)
+    if dropout is not None:
+        for layer in dropout_layers(head):
+            layer.p = dropout
+    network.eval()
+    hidden = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    pooled = hidden.mean(dim=1) if pooled_token == "mean" else hidden[:, 0]
+    found = head.eval()(pooled)
+    head.train()
+    network.train()
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+        raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
+    return _Parts(network, head, "native", pooled_token, keys)
+
+
+_UNKNOWN_HEAD = (
+    "backbone.pooling = 'native' cannot follow {}, whose head does not stand on one pooled token; choose "
+    "'cls', 'mean', 'max' or 'last'"
+)
+
+
+@torch.no_grad()
+def _evaluate(classifier: Any, **inputs: Any) -> torch.Tensor:
+    logits: torch.Tensor = classifier.eval()(**inputs).logits
+    return logits
+
+
+def _draw_missing(parts: _Parts, missing: list[str], source: Source, seed: int) -> None:
+    """Draw the head's parameters that the checkpoint lacks, by their own keys.
+
+    Raises:
+        ConfigError: the checkpoint lacks parameters under the head.
+    """
+    std = float(getattr(parts.network.config, "initializer_range", 0.02))
+    if parts.pooling != "native":
+        draw_fresh(parts.head.named_parameters(), seed, std)
+        return
+    if not isinstance(parts.head, NativeHead):
+        draw_fresh(parts.head.named_parameters(), seed, std)
+        return
+    fresh = [(n, p) for n, p in parts.head.classifier.named_parameters() if n in set(missing)]
+    draw_fresh(fresh, seed, std)
+
+
+def _check_length(config: BackboneConfig, settings: Any) -> None:
+    settings = settings.network_config() if settings.model_type == MODEL_TYPE else settings
+    limit = getattr(settings, "max_position_embeddings", None)
+    if limit is None:
+        return
+    if settings.model_type in _SHIFTED:
+        limit -= settings.pad_token_id + 1
+    if config.max_length > limit:
+        raise ConfigError(
+            f"backbone.max_length is {config.max_length} and '{config.path}' has positions for {limit} tokens; "
+            f"set backbone.max_length = {limit}"
+        )
+
+
+_SHIFTED = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "mpnet"}
+"""Architectures whose positions begin after the padding token's id."""
+
+
+def _set_dropout(settings: Any, rate: float | None) -> None:
+    """Set every drop rate of the network; the head's is a setting of its own."""
+    if rate is None:
+        return
+    for name, value in list(settings.to_dict().items()):
+        drops = "dropout" in name or name.endswith(("_pdrop", "_drop"))
+        if drops and "classif" not in name and isinstance(value, (int, float)):
+            setattr(settings, name, rate)
+
+
+def _name_labels(settings: Any, task: Task) -> None:
+    settings.id2label = dict(enumerate(task.labels))
+    settings.label2id = {label: i for i, label in enumerate(task.labels)}
+    settings.problem_type = task.problem_type

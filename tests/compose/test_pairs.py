@@ -1,0 +1,106 @@
+"""Every pair of techniques trains together or is refused because one of them declares it."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etude.core.technique import Technique
+from etude.errors import ConflictError
+from etude.techniques import catalogue
+from etude.testing.harness import Recipe, Setup, train
+from etude.testing.technique_suite import (
+    SPLIT_TOLERANCE,
+    difference,
+    finite,
+    resume_difference,
+    split_difference,
+)
+
+EVERY = catalogue()
+PAIRS = list(itertools.combinations(EVERY, 2))
+
+
+def declared_conflict(*names: str) -> bool:
+    """Whether the facts of some two of the techniques exclude each other, read off independently."""
+    return any(_excludes(EVERY[a], EVERY[b]) for a, b in itertools.permutations(names, 2))
+
+
+def _excludes(one: type[Technique[Any]], other: type[Technique[Any]]) -> bool:
+    mine, theirs = one.facts, other.facts
+    same_place = mine.phase is theirs.phase and mine.phase.takes == "one"
+    named = other.key() in mine.clashes
+    by_fact = any(what.startswith("fact:") and theirs.holds(what[5:]) for what in mine.clashes)
+    soft = mine.produces_soft_targets and not theirs.accepts_soft_targets
+    return same_place or named or by_fact or soft
+
+
+def recipe_of(*names: str) -> Recipe:
+    return {EVERY[name]: {} for name in names}
+
+
+def setup_for(*names: str) -> Setup:
+    """The transformer, which can do everything, on a task that all of the techniques work on."""
+    kinds = frozenset.intersection(*(EVERY[name].facts.tasks for name in names))
+    return Setup(kind=next(kind for kind in ("multiclass", "multilabel", "binary") if kind in kinds))
+
+
+def sample(size: int, n: int) -> list[tuple[str, ...]]:
+    """Combinations that may run, drawn once and for all; every technique is drawn at least once."""
+    rng = np.random.default_rng(20260101 + size)
+    found: list[tuple[str, ...]] = []
+    for first in itertools.cycle(EVERY):
+        names = first, *rng.choice([name for name in EVERY if name != first], size - 1, replace=False)
+        names = tuple(str(name) for name in names)
+        if not declared_conflict(*names):
+            found.append(names)
+        if len(found) >= n:
+            return found
+    raise AssertionError("an empty catalogue")
+
+
+SAMPLE = [*sample(2, 28), *sample(3, 28)]
+RESUMED = [*sample(2, 16), *sample(3, 12)]
+
+
+def ids(value: object) -> str:
+    return "+".join(value) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=ids)
+def test_pair_trains_or_is_refused(pair: tuple[str, str]) -> None:
+    setup = setup_for(*pair)
+    if declared_conflict(*pair):
+        with pytest.raises(ConflictError, match=rf"(?s){pair[0]}.*{pair[1]}|{pair[1]}.*{pair[0]}"):
+            train(recipe_of(*pair), setup)
+    else:
+        assert finite(train(recipe_of(*pair), setup))
+
+
+@pytest.mark.parametrize("names", SAMPLE, ids=ids)
+def test_micro_batches_and_order_mean_nothing(names: tuple[str, ...]) -> None:
+    setup = setup_for(*names)
+    forwards, backwards = recipe_of(*names), recipe_of(*reversed(names))
+    assert difference(train(forwards, setup), train(backwards, setup)) == 0
+    if all(EVERY[name].facts.split_invariant for name in names):
+        assert split_difference(forwards, setup) <= SPLIT_TOLERANCE
+
+
+@pytest.mark.parametrize("names", RESUMED, ids=ids)
+def test_a_stop_means_nothing(names: tuple[str, ...]) -> None:
+    setup = Setup(kind=setup_for(*names).kind, dropout=0.2)
+    assert resume_difference(recipe_of(*names), setup, step=4) == 0
+
+
+def test_how_much_was_covered() -> None:
+    refused = [pair for pair in PAIRS if declared_conflict(*pair)]
+    n = len(EVERY)
+    assert n >= 28
+    assert len(PAIRS) == n * (n - 1) // 2 >= 378
+    assert 15 <= len(refused) <= len(PAIRS) // 10
+    split = [s for s in SAMPLE if all(EVERY[name].facts.split_invariant for name in s)]
+    assert len(SAMPLE) == 56
+    assert len(split) >= 48
+    assert len(RESUMED) >= 28
+    assert {name for names in SAMPLE for name in names} == set(EVERY)

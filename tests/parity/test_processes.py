@@ -1,0 +1,59 @@
+"""Two real processes that talk over gloo end with the weights of one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from worker import CASES, run_case
+
+from etude.testing.technique_suite import difference
+
+TOGETHER = 2
+TIMEOUT = 120  # seconds, ten times what it takes
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with every case's weights, trained by two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "WORLD_SIZE": str(TOGETHER),
+        "LOCAL_WORLD_SIZE": str(TOGETHER),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(Path(__file__).with_name("worker.py")), str(folder)]
+    logs = [folder / f"process{rank}.log" for rank in range(TOGETHER)]
+    processes = []
+    for rank, log in enumerate(logs):
+        with log.open("w") as output:
+            mine = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(subprocess.Popen(command, env=mine, stdout=output, stderr=output))
+    try:
+        codes = [process.wait(timeout=TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert codes == [0] * TOGETHER, "\n".join(log.read_text() for log in logs)[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one(case: str, folder: Path) -> None:
+    together, alone = load_file(folder / f"{case}.safetensors"), run_case(case)
+    assert "logits" in alone
+    assert difference(together, alone) < 1e-6
