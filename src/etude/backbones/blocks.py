@@ -1,11 +1,13 @@
 """Blocks: a network's parameters in order of depth, found without knowing the architecture.
 
-The list of modules with the most parameters is the layers. What is registered before it, or has "embed" in its name, is
-the embeddings; what comes after it (a final norm) belongs to the last layer, since it works on that
-layer's output and should train and freeze with it.
+The list of modules with the most parameters is the layers. What is registered before it, or has "embed"
+in its name, is the embeddings; what comes after it (a final norm) belongs to the last layer, since it
+works on that layer's output and should train and freeze with it.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -53,7 +55,7 @@ def _sort_siblings(parent: nn.Module, path: list[str], before: list[nn.Module], 
             (after if passed and "embed" not in name else before).append(child)
 
 
-def keep_layers(network: nn.Module, n_layers: int) -> None:
+def keep_layers(network: Any, n_layers: int) -> None:
     """Cut a network to its first layers.
 
     Raises:
@@ -63,10 +65,10 @@ def keep_layers(network: nn.Module, n_layers: int) -> None:
     config = network.config
     if not 1 <= n_layers <= len(layers) or len(layers) != config.num_hidden_layers:
         raise ConfigError(
-            f"backbone.layers is {n_layers} and the network has {len(layers)} layers of its own; give a number "
-            f"from 1 to {len(layers)}, or leave it out"
+            f"backbone.layers is {n_layers} and the network has {len(layers)} layers of its own; give a "
+            f"number from 1 to {len(layers)}, or leave it out"
         )
     del layers[n_layers:]
-    config.num_hidden_layers = n_layers  # type: ignore[union-attr]  # a transformers configuration
+    config.num_hidden_layers = n_layers
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:n_layers]  # type: ignore[union-attr,index]
+        config.layer_types = config.layer_types[:n_layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,9 @@ def attention_mask_of(inputs: Mapping[str, Tensor]) -> Tensor:
     return torch.ones_like(inputs["input_ids"]) if mask is None else mask
 
 
-def encode(network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor], *, decoder: bool) -> Tensor:
+def encode(
+    network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor], *, decoder: bool
+) -> Tensor:
     """Return the features of all tokens.
 
     Args:
@@ -31,7 +33,7 @@ def encode(network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, T
         (B, L, D).
     """
     arguments: dict[str, Any] = {"inputs_embeds": embedding, "attention_mask": mask}
-    taken = _parameters(type(network))
+    taken = _parameters(type(network).forward)
     if "token_type_ids" in inputs and "token_type_ids" in taken:
         arguments["token_type_ids"] = inputs["token_type_ids"]
     if decoder:
@@ -43,5 +45,5 @@ def encode(network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, T
 
 
 @lru_cache
-def _parameters(network: type) -> frozenset[str]:
-    return frozenset(inspect.signature(network.forward).parameters)
+def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)

@@ -21,7 +21,9 @@ from etude.errors import ConfigError
 class LinearHead(nn.Module):
     """Dropout and one linear layer."""
 
-    def __init__(self, d_in: int, n_classes: int, dropout: float, keys: DropoutKeys, *, bias: bool = True) -> None:
+    def __init__(
+        self, d_in: int, n_classes: int, dropout: float, keys: DropoutKeys, *, bias: bool = True
+    ) -> None:
         super().__init__()
         self.dropout = KeyedDropout(dropout, keys)
         self.out = nn.Linear(d_in, n_classes, bias=bias)

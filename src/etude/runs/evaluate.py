@@ -8,7 +8,7 @@ from etude.core.observe import Reporter
 from etude.data.labels import check_part, read_labels
 from etude.data.sources import stream_rows
 from etude.errors import RunError
-from etude.evaluate.metrics import Metrics, Scores
+from etude.evaluation.metrics import Metrics, Scores
 from etude.runs.folder import RunFolder, find_model
 from etude.runs.model import CHUNK, Classifier
 

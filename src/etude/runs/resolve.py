@@ -18,8 +18,7 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
     "length_buckets": {},
     "clip": {},
     "warmup": {},
-    "linear_probe": {},
-    "head_lr": {},
+    "head_lr": {"factor": 100.0},
 }
 """The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
 

@@ -24,7 +24,7 @@ from etude.core.task import Task
 from etude.data.load import Part, TextData
 from etude.data.text import TextExamples
 from etude.errors import Interrupted, RunError
-from etude.evaluate.metrics import Metrics
+from etude.evaluation.metrics import Metrics
 from etude.runs.build import Run, build
 from etude.runs.folder import PLAN, SUMMARY, RunFolder
 from etude.runs.model import Classifier
@@ -114,7 +114,7 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
                 metrics = _score_part(run, folder, part, examples, reporter)
                 scores[part], per_class[part] = metrics.compute(), metrics.per_class()
         if main:
-            run.backbone.save(folder.model, run.tokenizer, model_metadata(run.data.task, run.config))
+            run.backbone.save(folder.model, model_metadata(run.data.task, run.config))
     if main:
         summary = {
             "task": run.data.task.kind,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from etude.core.task import Binary, Multiclass, Multilabel, Task
-from etude.evaluate.metrics import Metrics, Scores, score
+from etude.evaluation.metrics import Metrics, Scores, score
 
 Case = tuple[Task, NDArray[Any], NDArray[Any]]
 
