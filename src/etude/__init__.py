@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from etude._autoclasses import register_when_transformers_loads
+
 if TYPE_CHECKING:
     from etude.api import (
         Classifier,
@@ -38,6 +40,9 @@ __all__ = [
     "train",
     "validate",
 ]
+
+
+register_when_transformers_loads()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,13 @@
 """Where weights come from, and what is said where there are none."""
 
 import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from etude.backbones.hub import load_tokenizer, locate
@@ -50,6 +52,16 @@ def test_a_package_of_ones_own(tmp_path: Path, checkpoint: Callable[[str], str],
 def test_tokenizers_pad_on_the_right_and_know_their_limit(config: Make) -> None:
     tokenizer = load_tokenizer(config("bert"))
     assert (tokenizer.padding_side, tokenizer.model_max_length) == ("right", 32)
+
+
+def test_a_checkpoint_that_lacks_weights(tmp_path: Path, config: Make, task: Task) -> None:
+    folder = shutil.copytree(config("bert").path, tmp_path / "bert")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.0.output.dense.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for pooling in ("native", "mean"):
+        with pytest.raises(ConfigError, match=r"lacks 1 of the network's tensors, first .*encoder.layer.0"):
+            load_text_backbone(BackboneConfig(path=str(folder), max_length=32, pooling=pooling), task, seed=0)
 
 
 @pytest.mark.minilm

@@ -21,7 +21,7 @@ def keyed(key: int) -> DropoutKeys:
 def test_rate_and_scale(p: float, dtype: torch.dtype) -> None:
     n = 200_000
     dropped = keyed_dropout(torch.ones(n, dtype=dtype), p, keyed(0))
-    assert set(dropped.unique().tolist()) == {0.0, float(torch.tensor(1 / (1 - p), dtype=dtype))} or p == 0.1
+    assert len(dropped.unique()) == 2
     share = float((dropped == 0).float().mean())
     assert abs(share - p) < 5 * (p * (1 - p) / n) ** 0.5
     assert abs(float(dropped.max()) - 1 / (1 - p)) < 0.005 / (1 - p)
@@ -60,7 +60,7 @@ def test_without_a_key_torch_draws() -> None:
     ours = KeyedDropout(0.5, DropoutKeys())(torch.ones(100))
     torch.manual_seed(0)
     assert torch.equal(ours, nn.Dropout(0.5)(torch.ones(100)))
-    with pytest.raises(RuntimeError, match="no dropout key was set; call Backbone.key_randomness first"):
+    with pytest.raises(RuntimeError, match=r"no dropout key was set; call Backbone\.key_randomness first"):
         DropoutKeys().bits(1)
 
 

@@ -45,7 +45,7 @@ def test_sentence_transformers_name_their_pooling(settings: dict[str, object], e
 
 
 def test_unknown_or_several_poolings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"pools by pooling_mode_mean_sqrt_len_tokens, .* choose one of cls"):
+    with pytest.raises(ConfigError, match=r"by pooling_mode_mean_sqrt_len_tokens, .* choose one of cls"):
         pooling_of_sentence_transformer({"pooling_mode_mean_sqrt_len_tokens": True})
     with pytest.raises(ConfigError, match="choose one of"):
         pooling_of_sentence_transformer({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True})

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import ARCHITECTURES
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from etude._autoclasses import register_when_transformers_loads
+from etude.backbones.automodel import EtudeTextConfig
 from etude.backbones.text import TextBackbone, load_saved, load_saved_tokenizer, load_text_backbone
 from etude.config.run import BackboneConfig
 from etude.core.task import Task, make_task
@@ -146,17 +149,48 @@ def test_tokenizer_is_the_same(config: Make, task: Task, tmp_path: Path) -> None
     assert tokenizer.model_max_length == 32
 
 
-IMPORTS = {
-    "etude first": "from etude._autoclasses import register_when_transformers_loads as r; r(); "
-    "assert 'torch' not in __import__('sys').modules; from transformers import pipeline",
-    "transformers first": "from transformers import pipeline; "
-    "from etude._autoclasses import register_when_transformers_loads as r; r()",
-}
-
-
-@pytest.mark.parametrize("order", IMPORTS)
-def test_imports_in_any_order(order: str, config: Make, task: Task, tmp_path: Path) -> None:
+def test_etude_before_transformers(config: Make, task: Task, tmp_path: Path) -> None:
     load_text_backbone(config("bert", pooling="mean"), task, seed=0).save(tmp_path / "model", {})
-    code = f"{IMPORTS[order]}; print(pipeline('text-classification', model={str(tmp_path / 'model')!r})('help'))"
+    code = (
+        "import sys; from etude._autoclasses import register_when_transformers_loads as register; register();"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules;"
+        "from transformers import pipeline;"
+        f"print(pipeline('text-classification', model={str(tmp_path / 'model')!r})('help'))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "'score'" in done.stdout, done.stderr
+
+
+def test_transformers_before_etude() -> None:
+    finders = list(sys.meta_path)
+    mapping = AutoModelForSequenceClassification._model_mapping
+    registered = mapping._extra_content.pop(EtudeTextConfig)
+    register_when_transformers_loads()
+    assert mapping._extra_content[EtudeTextConfig] is registered
+    assert sys.meta_path == finders
+
+
+def test_missing_tensors_are_named(config: Make, task: Task, tmp_path: Path) -> None:
+    load_text_backbone(config("bert", pooling="mean"), task, seed=0).save(tmp_path / "model", {})
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["network.encoder.layer.1.output.dense.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(RunError, match=r"lacks 1 tensors, first network.encoder.layer.1.output"):
+        load_saved(tmp_path / "model")
+
+
+def test_native_heads_of_another_size_begin_fresh(config: Make, task: Task, tmp_path: Path) -> None:
+    first = load_text_backbone(config("roberta", pooling="native"), task, seed=0)
+    first.save(tmp_path / "model", {})
+    chosen = BackboneConfig(path=str(tmp_path / "model"), max_length=32)
+    for other in (task, make_task("multiclass", ["a", "b", "c", "d"])):
+        again = load_text_backbone(chosen, other, seed=1)
+        assert again.pooling == "native"
+        mine, theirs = first.head.state_dict(), again.head.state_dict()
+        assert torch.equal(
+            mine["classifier.classifier.dense.weight"], theirs["classifier.classifier.dense.weight"]
+        )
+        fresh = theirs["classifier.classifier.out_proj.weight"]
+        assert fresh.shape == (other.n_classes, 16)
+        assert not torch.equal(fresh, mine["classifier.classifier.out_proj.weight"])

@@ -86,7 +86,7 @@ def test_decoders_get_a_padding_token_that_the_text_may_hold(
 ) -> None:
     chosen = config(architecture, pooling="last")
     backbone = load_text_backbone(chosen, task, seed=0).eval()
-    assert backbone.tokenizer.pad_token == "</s>"
+    assert backbone.tokenizer.pad_token == "</s>"  # noqa: S105 - no password
     assert backbone.network.config.pad_token_id == backbone.pad_token_id == 1
     assert "tokens" not in backbone.capabilities
     assert "tokens" in TextBackbone.capabilities
@@ -134,7 +134,8 @@ def test_native_draws_what_the_checkpoint_lacks_by_the_seed(
     states = []
     for seed, noise in ((3, 1), (3, 2), (4, 1)):
         torch.manual_seed(noise)
-        states.append(load_text_backbone(config(architecture, pooling="native"), task, seed=seed).state_dict())
+        backbone = load_text_backbone(config(architecture, pooling="native"), task, seed=seed)
+        states.append(backbone.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 

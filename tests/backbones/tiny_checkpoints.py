@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-WORDS = "the card was lost please send a new one where is my money account closed open help".split()
+SENTENCE = "the card was lost please send a new one where is my money account closed open help"
 ENCODERS = ("bert", "distilbert", "roberta", "deberta-v2", "electra", "modernbert")
 DECODERS = ("llama", "gpt2", "qwen2")
 ARCHITECTURES = (*ENCODERS, *DECODERS)
@@ -44,14 +44,15 @@ _OWN: dict[str, dict[str, Any]] = {
 def write_tokenizer(folder: Path, architecture: str) -> None:
     if architecture == "qwen2":  # transformers insists on this class; its words are single letters here
         letters = {letter: i for i, letter in enumerate(["<|endoftext|>", "</s>", "Ġ", *ascii_lowercase])}
-        Qwen2Tokenizer(vocab=letters, merges=[], pad_token=None, eos_token="</s>").save_pretrained(folder)
+        names: dict[str, Any] = {"pad_token": None, "eos_token": "</s>"}
+        Qwen2Tokenizer(vocab=letters, merges=[], **names).save_pretrained(folder)
         return
     decoder = architecture in DECODERS
     special = ["<s>", "</s>"] if decoder else ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: i for i, word in enumerate([*special, "[other]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[other]"))
+    vocabulary = {word: i for i, word in enumerate([*special, "[other]", *SENTENCE.split()])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[other]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    names: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>"} if decoder else {
+    names = {"bos_token": "<s>", "eos_token": "</s>"} if decoder else {
         "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
         "unk_token": "[UNK]",
     }  # fmt: skip

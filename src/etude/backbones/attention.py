@@ -101,5 +101,5 @@ def use_keyed_attention(network: PreTrainedModel, keys: DropoutKeys) -> bool:
     network.set_attn_implementation(NAME)
     for module in network.modules():
         if "Attention" in type(module).__name__:
-            module.dropout_keys = keys  # type: ignore[assignment]  # a plain attribute, no module
+            module.dropout_keys = keys
     return True

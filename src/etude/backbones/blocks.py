@@ -40,7 +40,9 @@ def find_blocks(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return blocks
 
 
-def _sort_siblings(parent: nn.Module, path: list[str], before: list[nn.Module], after: list[nn.Module]) -> None:
+def _sort_siblings(
+    parent: nn.Module, path: list[str], before: list[nn.Module], after: list[nn.Module]
+) -> None:
     """Walk down to the layers and sort what stands beside the path."""
     own = nn.ParameterList(parent.parameters(recurse=False))
     if len(own):

@@ -74,7 +74,7 @@ def keyed_dropout(x: Tensor, p: float, keys: DropoutKeys) -> Tensor:
     >>> keys = DropoutKeys()
     >>> keys.set(0)
     >>> keyed_dropout(torch.ones(8), 0.5, keys)
-    tensor([2., 0., 2., 0., 2., 2., 2., 0.])
+    tensor([0., 2., 2., 2., 2., 0., 2., 0.])
     """
     if not keys.ready or x.device.type != "cpu" or x.dtype == torch.float64:
         return F.dropout(x, p, training=True)
@@ -86,7 +86,7 @@ def keyed_dropout(x: Tensor, p: float, keys: DropoutKeys) -> Tensor:
     kept = keys.bits(x.numel()) >= np.uint16(threshold)
     # A detour over bytes: torch converts these to floats in vector instructions, but not booleans.
     keep = torch.from_numpy(kept.view(np.uint8)).view(x.shape).to(x.dtype)
-    dropped: Tensor = _Dropout.apply(x, keep, RESOLUTION / (RESOLUTION - threshold))  # type: ignore[no-untyped-call]
+    dropped: Tensor = _Dropout.apply(x, keep, RESOLUTION / (RESOLUTION - threshold))
     return dropped
 
 

@@ -32,6 +32,8 @@ class TextBackbone(Backbone):
         network: the network under the pooling, in transformers' own class.
         head: from the pooled features (B, D) to logits (B, C).
         pooling: ``native``, ``cls``, ``mean``, ``max`` or ``last``.
+        pooled_by: the pooling that runs; another one than ``pooling`` only where that is native.
+        decoder: whether tokens look back only.
         tokenizer: the checkpoint's tokenizer.
         mask_token_id: id of the mask token; without one the backbone lacks the capability ``"tokens"``.
         pad_token_id: id of the padding token.
@@ -60,12 +62,12 @@ class TextBackbone(Backbone):
             tokenizer: see the class.
             keys: what the head's dropout draws from; the network's will too.
             pooling: see the class.
-            pooled_by: the pooling that runs; another one than ``pooling`` only where that is native.
-            decoder: whether tokens look back only.
+            pooled_by: see the class.
+            decoder: see the class.
         """
         super().__init__()
         self.network, self.head, self.tokenizer = network, head, tokenizer
-        self.pooling, self.decoder = pooling, decoder
+        self.pooling, self.pooled_by, self.decoder = pooling, pooled_by, decoder
         self._pool = POOLINGS[pooled_by]
         self._keys = keys
         key_dropout_layers(self, keys)

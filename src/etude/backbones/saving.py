@@ -37,6 +37,7 @@ def save_text_backbone(backbone: TextBackbone, folder: Path, metadata: Mapping[s
         RunError: the folder cannot be written, or the head has no form that can be saved.
     """
     config, state = saved_form(backbone)
+    content = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
     partial = folder.with_name(f".partial-{folder.name}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,7 +45,7 @@ def save_text_backbone(backbone: TextBackbone, folder: Path, metadata: Mapping[s
         save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(partial)
         backbone.tokenizer.save_pretrained(partial)
-        (partial / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (partial / METADATA).write_text(content, "utf-8")
         _replace(partial, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -69,24 +70,27 @@ def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
     Raises:
         RunError: the head has no form that can be saved.
     """
-    native = backbone.pooling == "native"
-    head = backbone.head if native else plain_head(backbone.head)
-    if native and not isinstance(head, NativeHead):
-        head = plain_head(head)
-    config, prefix, head_state = _native_form(backbone, head) if native else _own_form(backbone, head)
+    head = backbone.head
+    if backbone.pooling == "native" and isinstance(head, NativeHead):
+        form = _native_form(backbone, dict(head.classifier.state_dict()))
+    elif backbone.pooling == "native" and isinstance(head, LinearHead) and head.out.bias is None:
+        form = _native_form(backbone, {"score.weight": head.out.weight})
+    else:
+        form = _own_form(backbone, plain_head(head))
+    config, prefix, head_state = form
     config.dtype = torch.float32
     tensors = {f"{prefix}.{name}": value for name, value in network_state(backbone.network).items()}
     # Tensors that share memory are refused by the format, hence the copies.
     return config, {name: _as_saved(value) for name, value in (tensors | head_state).items()}
 
 
-def _own_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dict[str, Tensor]]:
+def _own_form(backbone: TextBackbone, head: LinearHead | MLPHead) -> tuple[Any, str, dict[str, Tensor]]:
     network = backbone.network.config
     config = EtudeTextConfig(
         network=_network_settings(network),
-        pooling=backbone.pooling,
+        pooling=backbone.pooled_by,
         head="mlp" if isinstance(head, MLPHead) else "linear",
-        head_dropout=float(head.dropout.p),  # type: ignore[arg-type,union-attr]
+        head_dropout=float(head.dropout.p),
         decoder=backbone.decoder,
         id2label=dict(network.id2label),
         label2id=dict(network.label2id),
@@ -109,18 +113,14 @@ def _network_settings(network: Any) -> dict[str, Any]:
 _OF_THE_WHOLE = ("id2label", "label2id", "problem_type", "architectures", "transformers_version")
 
 
-def _native_form(backbone: TextBackbone, head: nn.Module) -> tuple[Any, str, dict[str, Tensor]]:
+def _native_form(backbone: TextBackbone, head_state: dict[str, Tensor]) -> tuple[Any, str, dict[str, Tensor]]:
     config = copy.deepcopy(backbone.network.config)
     architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.architectures = [architecture.__name__]
-    if isinstance(head, NativeHead):
-        state = dict(head.classifier.state_dict())
-    else:
-        state = {"score.weight": head.out.weight}  # type: ignore[union-attr]
-    return config, architecture.base_model_prefix, state  # type: ignore[return-value]
+    return config, architecture.base_model_prefix, head_state
 
 
-def plain_head(head: Any) -> LinearHead | MLPHead | NativeHead:
+def plain_head(head: Any) -> LinearHead | MLPHead:
     """Return the linear or MLP head that predicts what ``head`` predicts.
 
     A technique may put its own head on a backbone. If that has a method ``for_inference``, it gives the

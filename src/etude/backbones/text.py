@@ -31,7 +31,7 @@ from etude.backbones.hub import (
     quiet,
 )
 from etude.backbones.model import TextBackbone
-from etude.backbones.pooling import pooling_of_sentence_transformer
+from etude.backbones.pooling import POOLINGS, pooling_of_sentence_transformer
 from etude.config.run import BackboneConfig
 from etude.core.task import Task
 from etude.errors import ConfigError, RunError
@@ -58,14 +58,22 @@ class _Parts:
     keys: DropoutKeys
 
 
-def load_text_backbone(config: BackboneConfig, task: Task, *, seed: int) -> TextBackbone:
+def load_text_backbone(
+    config: BackboneConfig, task: Task, *, seed: int, tokenizer: Any = None
+) -> TextBackbone:
     """Open a checkpoint and put a fresh head for the task on it.
+
+    Args:
+        config: which checkpoint, and how it is used.
+        task: names the labels.
+        seed: what the head's first weights depend on, and nothing else.
+        tokenizer: what :func:`load_tokenizer` gave for the same config, to save opening it twice.
 
     Raises:
         ConfigError: there is no such checkpoint, or the settings do not fit it.
     """
     source = locate(config)
-    tokenizer = load_tokenizer(config)
+    tokenizer = load_tokenizer(config) if tokenizer is None else tokenizer
     settings = load_config(source)
     pooling = choose_pooling(config, source, settings)
     _check_length(config, settings)
@@ -89,11 +97,11 @@ def load_text_backbone(config: BackboneConfig, task: Task, *, seed: int) -> Text
         without_pooler(network)
         head = make_head(config.head, settings.hidden_size, task.n_classes, config.head_dropout, keys)
         parts = _Parts(network, head, pooling, pooling, keys)
-    _draw_missing(parts, missing, source, seed)
+    _draw_fresh(parts, missing, config.path, seed)
     if config.layers is not None:
         keep_layers(parts.network, config.layers)
     _name_labels(parts.network.config, task)
-    return _assemble(parts, tokenizer)
+    return _assemble(parts, tokenizer).train()
 
 
 def load_saved(folder: Path) -> TextBackbone:
@@ -108,9 +116,16 @@ def load_saved(folder: Path) -> TextBackbone:
     try:
         settings = load_config(source)
         with opening(source):
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    except (ConfigError, RuntimeError) as error:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
+    except (ConfigError, RuntimeError, KeyError, TypeError) as error:
         raise RunError(f"the saved model in {folder} cannot be opened: {error}") from None
+    if report["missing_keys"]:
+        raise RunError(
+            f"the saved model in {folder} lacks {len(report['missing_keys'])} tensors, first "
+            f"{min(report['missing_keys'])}; train it again, or copy the whole folder"
+        )
     keys = DropoutKeys()
     if isinstance(model, EtudeForSequenceClassification):
         parts = _Parts(model.network, model.head, settings.pooling, settings.pooling, keys)
@@ -178,25 +193,23 @@ def _native_parts(classifier: Any, dropout: float | None, keys: DropoutKeys) -> 
         if not isinstance(getattr(classifier, "score", None), nn.Linear):
             raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
         rate = 0.1 if dropout is None else dropout
-        head: nn.Module = LinearHead(settings.hidden_size, settings.num_labels, rate, keys, bias=False)
-        head.out.weight = classifier.score.weight  # type: ignore[union-attr,assignment]
-        return _Parts(network, head, "native", "last", keys)
-    ids = torch.arange(1, 7)[None] % settings.vocab_size
-    expected = _evaluate(classifier, input_ids=ids)
+        score = LinearHead(settings.hidden_size, settings.num_labels, rate, keys, bias=False)
+        score.out.weight = classifier.score.weight
+        return _Parts(network, score, "native", "last", keys)
     # ModernBERT and its kin pool as their configuration says; all others look at the first token.
     pooled_by = str(getattr(settings, "classifier_pooling", "cls"))
-    head = NativeHead(classifier)
+    ids = torch.arange(1, 7)[None] % settings.vocab_size
+    mask = torch.ones_like(ids)
+    with torch.no_grad():
+        expected = classifier.eval()(input_ids=ids, attention_mask=mask).logits
+        head = NativeHead(classifier)
+        hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state
+        found = head.eval()(POOLINGS[pooled_by](hidden, mask))
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+        raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
     if dropout is not None:
         for layer in dropout_layers(head):
             layer.p = dropout
-    network.eval()
-    hidden = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    pooled = hidden.mean(dim=1) if pooled_by == "mean" else hidden[:, 0]
-    found = head.eval()(pooled)
-    head.train()
-    network.train()
-    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
-        raise ConfigError(_UNKNOWN_HEAD.format(type(classifier).__name__))
     return _Parts(network, head, "native", pooled_by, keys)
 
 
@@ -206,40 +219,40 @@ _UNKNOWN_HEAD = (
 )
 
 
-@torch.no_grad()
-def _evaluate(classifier: Any, **inputs: Any) -> torch.Tensor:
-    logits: torch.Tensor = classifier.eval()(**inputs).logits
-    return logits
-
-
-def _draw_missing(parts: _Parts, missing: list[str], source: Source, seed: int) -> None:
-    """Draw the head's parameters that the checkpoint lacks, by their own keys.
+def _draw_fresh(parts: _Parts, missing: list[str], path: str, seed: int) -> None:
+    """Draw the head's first weights; a native head keeps what the checkpoint has under its last layer.
 
     Raises:
         ConfigError: the checkpoint lacks parameters under the head.
     """
+    under = {name for name, _ in parts.network.named_parameters()}
+    lost = [name for name in missing if name in under or name.partition(".")[2] in under]
+    if lost:
+        raise ConfigError(
+            f"backbone.path = '{path}' lacks {len(lost)} of the network's tensors, first {lost[0]}; "
+            "download it again, or take a checkpoint of this architecture"
+        )
     std = float(getattr(parts.network.config, "initializer_range", 0.02))
-    if parts.pooling != "native":
-        draw_fresh(parts.head.named_parameters(), seed, std)
-        return
     if not isinstance(parts.head, NativeHead):
         draw_fresh(parts.head.named_parameters(), seed, std)
         return
-    fresh = [(n, p) for n, p in parts.head.classifier.named_parameters() if n in set(missing)]
-    draw_fresh(fresh, seed, std)
+    classifier = parts.head.classifier
+    last = [name for name, module in classifier.named_modules() if isinstance(module, nn.Linear)][-1]
+    fresh = {*missing, f"{last}.weight", f"{last}.bias"}
+    draw_fresh(((name, p) for name, p in classifier.named_parameters() if name in fresh), seed, std)
 
 
 def _check_length(config: BackboneConfig, settings: Any) -> None:
     settings = settings.network_config() if settings.model_type == MODEL_TYPE else settings
     limit = getattr(settings, "max_position_embeddings", None)
-    if limit is None:
-        return
+    if limit is None or getattr(settings, "position_biased_input", True) is False:
+        return  # DeBERTa's positions are relative
     if settings.model_type in _SHIFTED:
         limit -= settings.pad_token_id + 1
     if config.max_length > limit:
         raise ConfigError(
-            f"backbone.max_length is {config.max_length} and '{config.path}' has positions for {limit} tokens; "
-            f"set backbone.max_length = {limit}"
+            f"backbone.max_length is {config.max_length} and '{config.path}' has positions for {limit} "
+            f"tokens; set backbone.max_length = {limit}"
         )
 
 
