@@ -56,9 +56,11 @@ def precision(task: Task) -> torch.dtype:
     return torch.float64 if task.kind == "multilabel" else torch.float32
 
 
-def by_engine(folder: Path, task: Task, examples: TinyTokens) -> tuple[Engine, dict[str, Tensor]]:
+def by_engine(folder: Path, task: Task, examples: TinyTokens) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights before training, whose head is drawn anew, and those after it."""
     chosen = BackboneConfig(path=str(folder), pooling="native", head_dropout=0.0, max_length=16)
     backbone = load_text_backbone(chosen, task, seed=0).to(precision(task))
+    before = weights_of(backbone)
     recipe: dict[str, dict[str, Any]] = {
         "adamw": {"lr": LR, "weight_decay": DECAY},
         "linear": {},
@@ -72,7 +74,8 @@ def by_engine(folder: Path, task: Task, examples: TinyTokens) -> tuple[Engine, d
     settings = Settings(EPOCHS, STEPS, BATCH, BATCH, evaluate_every=0, save_every=0, log_every=1)
     engine = Engine(plan, backbone, examples, cpu_accelerator(), settings)
     engine.fit()
-    return engine, weights_of(backbone)
+    assert engine.step == STEPS
+    return before, weights_of(backbone)
 
 
 def load_nothing(path: str) -> Any:
@@ -81,8 +84,9 @@ def load_nothing(path: str) -> Any:
 
 def weights_of(backbone: TextBackbone) -> dict[str, Tensor]:
     """The weights by transformers' names."""
-    under = {f"bert.{name}": value.detach() for name, value in backbone.network.named_parameters()}
-    return {**under, **{n: v.detach() for n, v in backbone.head.classifier.named_parameters()}}
+    found = {f"bert.{name}": value for name, value in backbone.network.named_parameters()}
+    found |= dict(backbone.head.classifier.named_parameters())
+    return {name: value.detach().clone() for name, value in found.items()}
 
 
 class InOrder(Trainer):
@@ -92,8 +96,13 @@ class InOrder(Trainer):
         return SequentialSampler(self.train_dataset)
 
 
-def by_trainer(folder: Path, task: Task, examples: TinyTokens, output: Path) -> dict[str, Tensor]:
+def by_trainer(
+    folder: Path, before: dict[str, Tensor], task: Task, examples: TinyTokens, output: Path
+) -> dict[str, Tensor]:
     model = BertForSequenceClassification.from_pretrained(folder).to(precision(task))
+    missing = model.load_state_dict(before, strict=False)
+    assert missing.unexpected_keys == [], "our names are not transformers' names"
+    assert {name for name, _ in model.named_parameters()} == set(before)
     model.config.problem_type = task.problem_type
     order = [numpy_generator(0, "shuffle", epoch).permutation(ROWS) for epoch in range(EPOCHS)]
 
@@ -118,9 +127,7 @@ def by_trainer(folder: Path, task: Task, examples: TinyTokens, output: Path) -> 
 def test_same_weights_as_the_trainer(kind: Any, checkpoint: Path, tmp_path: Path) -> None:
     task = tiny_task(kind)
     examples = TinyTokens(task, ROWS)
-    engine, ours = by_engine(checkpoint, task, examples)
-    theirs = by_trainer(checkpoint, task, examples, tmp_path / "trainer")
-    before = BertForSequenceClassification.from_pretrained(checkpoint).to(precision(task))
-    assert engine.step == STEPS
+    before, ours = by_engine(checkpoint, task, examples)
+    theirs = by_trainer(checkpoint, before, task, examples, tmp_path / "trainer")
     assert difference(ours, theirs) < 1e-6
-    assert difference(ours, {name: value.detach() for name, value in before.named_parameters()}) > 5 * LR
+    assert difference(ours, before) > 5 * LR

@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "mixed": {"hidden_mixup": {}, "token_cutout": {}, "sam": {}, "ema": {}},
     "hard_sam_freeze": {"hard_examples": {}, "sam": {}, "freeze": {"until": "1ep"}, "ema": {}},
     "distillation": {"distillation": {}},
-    "cached": {"freeze": {"until": "1ep"}, "linear_probe": {}, "sgd": {}},
+    "cached": {"freeze": {"until": "1ep"}, "sgd": {}},
 }  # fmt: skip
 
 ROWS = {"plain": 17, "hard_examples": 17}

@@ -78,7 +78,7 @@ def test_the_head_knows_its_task_before_the_first_step(
 ) -> None:
     context = tiny_context(kind, n_rows=N)
     plan = Plan(context)
-    plan.attach(LinearProbe(LinearProbeConfig(l2=L2, max_rows=300)))
+    plan.attach(LinearProbe(LinearProbeConfig(C=1 / (L2 * 300), max_rows=300)))
     start = plan.one(START)
     assert start is not None
     n = context.task.n_classes

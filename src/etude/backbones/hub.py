@@ -193,21 +193,11 @@ def load_network(source: Source, config: Any, *, classifier: bool) -> tuple[Any,
             output_loading_info=True,
             **source.arguments(),
         )
-    if source.gguf is not None:
-        network = _without_quantisation(network)
+    if hasattr(network.config, "quantization_config"):
+        # The weights were dequantised on the way in; the configuration must not say otherwise when saved.
+        del network.config.quantization_config
     other_size = {entry[0] for entry in report["mismatched_keys"]}
     return network, sorted({*report["missing_keys"], *other_size})
-
-
-def _without_quantisation(network: Any) -> Any:
-    """Copy dequantised weights into a fresh network that knows nothing of their former format."""
-    config = network.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    with torch.random.fork_rng(devices=[]):
-        fresh = type(network)(config)
-    fresh.load_state_dict(network.state_dict())
-    return fresh.float()
 
 
 def pooling_settings(source: Source) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Checkpoints: one folder each, written whole or not at all, verified before use, never a pickle.
 
 ``step-00000120/`` holds ``state.safetensors`` (every tensor) and ``state.json`` (every number, and the
-SHA-256 of the tensors). The folder is written under a temporary name and renamed, so that a kill at
+SHA-256 of both). The folder is written under a temporary name and renamed, so that a kill at
 any moment leaves the previous checkpoint good.
 """
 
@@ -66,6 +66,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _digest_numbers(numbers: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -81,22 +85,29 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         RunError: the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     final = folder / f"step-{step:08d}"
-    partial = folder / f"{PARTIAL}{step:08d}"
+    partial, replaced = folder / f"{PARTIAL}{step:08d}", folder / f"{PARTIAL}replaced"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in folder.glob(f"{PARTIAL}*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir()
         tensors, numbers = flatten(state)
         # Tensors that share memory (tied weights) are refused by the format, hence the copies.
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
                   partial / TENSORS)  # fmt: skip
-        content = {"sha256": _digest(partial / TENSORS), "numbers": numbers}
+        content = {
+            "sha256": _digest(partial / TENSORS),
+            "sha256_numbers": _digest_numbers(numbers),
+            "numbers": numbers,
+        }
         (partial / NUMBERS).write_text(json.dumps(content))
         for path in (partial / TENSORS, partial / NUMBERS, partial):
             _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # moved away whole, since a kill may come while its files are removed
+            final.rename(replaced)
         partial.rename(final)
         _sync(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
@@ -123,7 +134,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads((path / NUMBERS).read_text())
-        intact = _digest(path / TENSORS) == content["sha256"]
+        intact = (
+            _digest(path / TENSORS) == content["sha256"]
+            and _digest_numbers(content["numbers"]) == content["sha256_numbers"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         intact = False
     if not intact:

@@ -98,6 +98,7 @@ class Engine:
             plan, self._freezer, self.model, accelerator, self._reporter, on=settings.cache_features
         )
         self._loss_sum, self._loss_count = torch.zeros((), device=accelerator.device), 0
+        self._evaluated = -1
         self._stop = self._note = ""
         self._wants: set[str] = set()
 
@@ -135,8 +136,7 @@ class Engine:
         self._finish()
 
     def _finish(self) -> None:
-        every = self.settings.evaluate_every
-        if every == 0 or self.step % every:
+        if self._evaluated != self.step:
             self.evaluate()
         self.save()
         for observer in self._observers:
@@ -225,6 +225,7 @@ class Engine:
 
     def evaluate(self) -> dict[str, float]:
         """Score the validation part with the weights to keep, and log the scores."""
+        self._evaluated = self.step
         if self.validation is None or self._score is None:
             return {}
         with self.final_weights():
@@ -244,7 +245,7 @@ class Engine:
         return {
             "engine": {"step": self.step, "epoch": self.epoch, "position": self.position,
                        "loss_sum": self._loss_sum, "loss_count": self._loss_count,
-                       "micro_batch_size": self._step.micro_batch_size},
+                       "evaluated": self._evaluated, "micro_batch_size": self._step.micro_batch_size},
             "model": self.backbone.state_dict(),
             "optimizer": {str(i): state for i, state in optimizer.items()},
             "techniques": {name: t.state_dict() for name, t in self.plan.techniques.items()},
@@ -257,7 +258,7 @@ class Engine:
         mine = state["engine"]
         self.step, self.epoch, self.position = mine["step"], mine["epoch"], mine["position"]
         self._loss_sum.copy_(mine["loss_sum"])
-        self._loss_count = mine["loss_count"]
+        self._loss_count, self._evaluated = mine["loss_count"], mine["evaluated"]
         self._step.micro_batch_size = mine["micro_batch_size"]
         self.backbone.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]

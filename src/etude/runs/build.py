@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,16 @@ from etude.evaluation.metrics import Scores, score
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
 
+MAY_CHANGE: Mapping[str, Any] = {
+    "data": True,
+    "run": True,
+    "backbone": {"path"},
+    "train": {
+        "micro_batch_size", "evaluate_every", "save_every", "keep_checkpoints", "log_every", "cache_features",
+    },
+}  # fmt: skip
+"""Settings that do not decide a run's weights, or whose meaning the data's own hash holds."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,14 +60,22 @@ class Run:
         found = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
         return {name: part for name, part in found.items() if part is not None}  # type: ignore[misc]
 
-    def fingerprint(self) -> str:
-        """A hash of the training part as the engine sees it: which rows, how long, which labels."""
-        train = self.data.train
-        content = (self.data.rows["train"], train.lengths, train.targets.numpy(), train.weights.numpy())
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of what decides a run's weights: of its data, and of its config.
+
+        Where the files lie, and when scores and checkpoints are taken, may change while a run is stopped.
+        """
         digest = hashlib.sha256()
-        for array in content:
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        for name, part in self.parts().items():
+            if name == "test":
+                continue
+            for array in (self.data.rows[name], part.lengths, part.targets.numpy(), part.weights.numpy()):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            for text in (*self.data.texts[name], *self.data.pairs.get(name, ())):
+                digest.update(text.encode() + b"\0")
+        settings = self.config.model_dump(mode="json", exclude=MAY_CHANGE)
+        config = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        return {"data": digest.hexdigest(), "config": config.hexdigest()}
 
 
 def choose_precision(wanted: str) -> str:
@@ -116,13 +136,15 @@ def build(
         EtudeError: anything in the config, the data or the backbone that cannot be used.
     """
     reporter = reporter or Reporter()
+    # What can be refused without data and weights is refused first.
     precision = choose_precision(config.train.precision)
+    resolve_techniques(config, None)
     accelerator = make_accelerator(precision)
     tokenizer = load_tokenizer(config.backbone)
     data = load_text_data(config, tokenizer, reporter)
     for warning in data.warnings:
         reporter.warn(warning)
-    backbone = load_text_backbone(config.backbone, data.task, seed=config.seed)
+    backbone = load_text_backbone(config.backbone, data.task, seed=config.seed, tokenizer=tokenizer)
     settings = make_settings(config, len(data.train))
 
     def load_model(path: str) -> Backbone:

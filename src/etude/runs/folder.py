@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,34 @@ PREDICTIONS, CHECKPOINTS = "predictions", "checkpoints"
 ETUDE_JSON = "etude.json"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, and rename it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+PARTIAL = ".partial"
+"""The end of the names of files that are being written; what a kill leaves of them counts for nothing."""
+
+
+@contextmanager
+def whole_file(path: Path, way_out: str) -> Iterator[Path]:
+    """Give a temporary name to write to; the file gets its own name once it is complete.
+
+    Args:
+        path: the file.
+        way_out: what the user should do where the disk refuses.
+
+    Raises:
+        RunError: the disk is full or refuses; a file of that name stays as it was.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written: {reason(error)}; {way_out}") from None
+
+
+def reason(error: OSError) -> str:
+    """Why the disk refused, in words."""
+    full = error.errno == errno.ENOSPC or "No space left" in str(error)
+    return "the disk is full" if full else error.strerror or str(error)
 
 
 class RunFolder:
@@ -49,11 +74,16 @@ class RunFolder:
         cls.refuse_used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / CONFIG, dump_config(config))
-            write_atomically(path / ENVIRONMENT, json.dumps(environment(config.seed), indent=2))
         except OSError as error:
-            raise RunError(f"the run's folder {path} cannot be written: {error.strerror}") from None
-        return cls(path)
+            raise RunError(
+                f"the run's folder {path} cannot be made: {reason(error)}; choose another with "
+                "--set run.dir=NAME"
+            ) from None
+        with whole_file(path / CONFIG, "make room, or choose another folder with --set run.dir=NAME") as file:
+            file.write_text(dump_config(config), encoding="utf-8")
+        folder = cls(path)
+        folder.write_environment(config.seed)
+        return folder
 
     @staticmethod
     def refuse_used(path: Path) -> None:
@@ -63,7 +93,9 @@ class RunFolder:
                 f"{path} already holds a run; go on with 'etude resume {path}', or choose another "
                 "folder with --set run.dir=NAME"
             )
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        # A run that was killed before its config was complete leaves no more than a partial file.
+        used = path.is_dir() and any(not file.name.endswith(PARTIAL) for file in path.iterdir())
+        if used or path.is_file():
             raise RunError(f"{path} exists and is no run's folder; choose another with --set run.dir=NAME")
 
     @classmethod
@@ -78,9 +110,13 @@ class RunFolder:
         return cls(path), load_config(path / CONFIG)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Append one line to metrics.jsonl; raises :class:`RunError` where the disk refuses."""
+        path = self.path / METRICS
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise RunError(f"{path} could not be written: {reason(error)}; {self._way_out}") from None
 
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
@@ -96,12 +132,26 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will do again."""
         kept = [json.dumps(record) + "\n" for record in self.history() if record["step"] <= step]
-        write_atomically(self.path / METRICS, "".join(kept))
+        self.write(METRICS, "".join(kept))
 
     def write(self, name: str, content: str | Mapping[str, Any]) -> None:
-        """Write a text or a JSON file into the folder."""
+        """Write a text or a JSON file into the folder; raises :class:`RunError` where the disk refuses."""
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
-        write_atomically(self.path / name, text)
+        with self.whole_file(name) as file:
+            file.write_text(text, encoding="utf-8")
+
+    def write_environment(self, seed: int) -> None:
+        """Write environment.json, unless it is there: a run keeps what it was started in."""
+        if not (self.path / ENVIRONMENT).exists():
+            self.write(ENVIRONMENT, environment(seed))
+
+    def whole_file(self, name: str) -> AbstractContextManager[Path]:
+        """Give a temporary name for a file of the folder; see :func:`whole_file`."""
+        return whole_file(self.path / name, self._way_out)
+
+    @property
+    def _way_out(self) -> str:
+        return f"make room, then go on with: etude resume {self.path}"
 
 
 def environment(seed: int) -> dict[str, Any]:

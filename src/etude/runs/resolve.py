@@ -18,6 +18,7 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
     "length_buckets": {},
     "clip": {},
     "warmup": {},
+    "linear_probe": {},
     "head_lr": {"factor": 100.0},
 }
 """The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
@@ -30,8 +31,13 @@ SLOTS: Mapping[str, tuple[Phase[Any], str]] = {
 """Config sections that pick the technique of a phase by name, with the default name."""
 
 
-def resolve_techniques(config: Config, task: Task) -> list[Technique[Any]]:
+def resolve_techniques(config: Config, task: Task | None) -> list[Technique[Any]]:
     """Return the techniques of a run, validated.
+
+    Args:
+        config: the run's config.
+        task: names the loss where the config names none; without a task that loss is left out, so that
+            names and settings can be checked before any data are read.
 
     Raises:
         ConfigError: an unknown technique or key, a value out of bounds, a technique in the wrong
@@ -48,7 +54,9 @@ def resolve_techniques(config: Config, task: Task) -> list[Technique[Any]]:
     where = {name: f"techniques.{name}" for name in chosen}
     for section, (phase, default) in SLOTS.items():
         table = dict(getattr(config, section))
-        name = table.pop("name", default or task.default_loss)
+        name = table.pop("name", default or (task and task.default_loss))
+        if name is None:
+            continue
         known = [key for key, found in catalogue().items() if found.facts.phase is phase]
         if name not in known:
             raise ConfigError(f"[{section}] name = {name!r} is unknown; choose from {', '.join(known)}")

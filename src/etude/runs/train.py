@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from etude.data.text import TextExamples
 from etude.errors import Interrupted, RunError
 from etude.evaluation.metrics import Metrics
 from etude.runs.build import Run, build
-from etude.runs.folder import PLAN, SUMMARY, RunFolder
+from etude.runs.folder import CONFIG, PLAN, PREDICTIONS, SUMMARY, RunFolder
 from etude.runs.model import Classifier
 
 
@@ -74,17 +74,27 @@ def resume(path: Path, *, reporter: Reporter | None = None) -> Result:
     run = build(config, reporter=reporter)
     if state is None:
         reporter.line(f"{path} has no checkpoint yet; starting from the beginning")
-        folder.forget_after(-1)
     else:
-        if state["data"]["fingerprint"] != run.fingerprint():
-            raise RunError(
-                f"the data of {path} have changed since its checkpoint was written; put them back, "
-                "or start a new run"
-            )
+        _refuse_changes(state["fingerprints"], run.fingerprints(), path)
         run.engine.load_state(state)
-        folder.forget_after(run.engine.step)
         reporter.line(f"going on after step {run.engine.step} of {run.engine.settings.total_steps}")
+    if run.accelerator.is_main_process:
+        folder.forget_after(run.engine.step if found else -1)
+        folder.write_environment(config.seed)
     return _finish(run, folder, reporter)
+
+
+def _refuse_changes(then: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
+    if then["config"] != now["config"]:
+        raise RunError(
+            f"{path / CONFIG} has changed since the checkpoint was written; put its settings back, or start "
+            "a new run"
+        )
+    if then["data"] != now["data"]:
+        raise RunError(
+            f"the data of {path} have changed since its checkpoint was written; put them back, or start a "
+            "new run"
+        )
 
 
 def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
@@ -93,7 +103,7 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
     run.engine.attach_folder(
         log=folder.log if main else None,
         checkpoints=folder.checkpoints,
-        extra_state={"data": {"fingerprint": run.fingerprint()}},
+        extra_state={"fingerprints": run.fingerprints()},
     )
     if main:
         folder.write(PLAN, run.plan.describe() + "\n")
@@ -105,6 +115,8 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
         raise Interrupted(
             f"{stopped} after step {run.engine.step}; go on with: etude resume {folder.path}"
         ) from None
+    except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a checkpoint
+        raise Interrupted(f"stopped at once; go on with: etude resume {folder.path}") from None
     seconds = time.perf_counter() - start
     scores: dict[str, dict[str, float]] = {}
     per_class: dict[str, Any] = {}
@@ -176,10 +188,9 @@ def _write_predictions(
         "predicted": said,
     }
     columns |= {f"p:{label}": probabilities[:, c] for c, label in enumerate(task.labels)}
-    folder.predictions.mkdir(exist_ok=True)
-    partial = folder.predictions / f".{part}.partial"
-    pq.write_table(pa.table(columns), partial)
-    partial.replace(folder.predictions / f"{part}.parquet")
+    with folder.whole_file(f"{PREDICTIONS}/{part}.parquet") as file:
+        file.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns), file)
 
 
 @contextmanager
