@@ -10,17 +10,8 @@ from pydantic.fields import FieldInfo
 
 from etude.core.technique import Technique
 from etude.techniques import catalogue
+from etude.testing.technique_suite import check_card
 
-SECTIONS = (
-    "Idea:",
-    "Formula",
-    "Paper:",
-    "When it helps:",
-    "When not:",
-    "Suggested values:",
-    "Cost:",
-    "Clashes:",
-)
 EVERY = list(catalogue().items())
 each = pytest.mark.parametrize("technique", [t for _, t in EVERY], ids=[name for name, _ in EVERY])
 
@@ -36,14 +27,7 @@ def test_the_catalogue_is_not_empty() -> None:
 
 @each
 def test_card_has_all_sections_in_order(technique: type[Technique[Any]]) -> None:
-    lines = technique.card().splitlines()
-    starts = []
-    for section in SECTIONS:
-        found = [i for i, line in enumerate(lines) if line.startswith(section)]
-        assert len(found) == 1, f"{technique.key()} has {len(found)} sections '{section}'"
-        starts.append(found[0])
-    assert starts == sorted(starts)
-    assert ": " in technique.summary()
+    check_card(technique)
 
 
 @each

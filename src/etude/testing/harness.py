@@ -6,7 +6,7 @@ the weights, in tens of milliseconds.
 >>> from etude.techniques import technique_class
 >>> recipe = {technique_class("label_smoothing"): {"smoothing": 0.1}}
 >>> sorted(train(recipe, Setup(modality="table", epochs=1)))[:2]
-['kept.head.bias', 'kept.head.weight']
+['head.bias', 'head.weight']
 """
 
 from __future__ import annotations
