@@ -15,6 +15,7 @@ from etude.backbones.attention import use_keyed_attention
 from etude.backbones.blocks import find_blocks
 from etude.backbones.dropout import DropoutKeys, key_dropout_layers
 from etude.backbones.encode import attention_mask_of, encode
+from etude.backbones.heads import LinearHead
 from etude.backbones.pooling import POOLINGS
 from etude.backbones.saving import save_text_backbone
 from etude.backbones.vocabulary import CompactEmbedding, can_compact
@@ -41,7 +42,7 @@ class TextBackbone(Backbone):
         fingerprint: hash of the vocabulary.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head"})
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class TextBackbone(Backbone):
         self.fingerprint = fingerprint_of(tokenizer)
         if self.mask_token_id is None:
             self.capabilities = self.capabilities - {"tokens"}  # type: ignore[misc]  # of this one only
+        if not isinstance(head, LinearHead):
+            self.capabilities = self.capabilities - {"linear_head"}  # type: ignore[misc]
 
     def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.features_from(self.embed(inputs), inputs)

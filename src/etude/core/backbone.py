@@ -32,7 +32,8 @@ class Backbone(nn.Module):
 
     Attributes:
         capabilities: what techniques may ask for, out of ``"embed"`` (an embedding that can be
-            changed), ``"tokens"`` (integer tokens with a mask token), ``"dropout"``.
+            changed), ``"tokens"`` (integer tokens with a mask token), ``"dropout"``, ``"linear_head"`` (one
+            linear layer on the features).
         head: the module from features (B, D) to logits (B, C).
         fingerprint: names the inputs' format; teacher and student must agree on it.
     """

@@ -187,7 +187,7 @@ def _json_lines(path: str, lines: Iterable[tuple[int, bytes]], chunk: int) -> It
 
 def _parse_line(path: str, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
     except UnicodeDecodeError as error:
         raise DataError(_bad_byte(path, number, error)) from None
     except (json.JSONDecodeError, RecursionError) as error:

@@ -162,7 +162,7 @@ def build(
         load_model=load_model,
         precision=precision,
     )
-    plan = build_plan(resolve_techniques(config, data.task), context)
+    plan = build_plan(resolve_techniques(config, data.task, backbone.capabilities), context)
     if config.backbone.compact_vocabulary and _embeddings_without_decay(plan):
         parts = (data.train, data.validation, data.test)
         backbone.compact(np.unique(np.concatenate([p.vocabulary for p in parts if p is not None])))

@@ -19,9 +19,12 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
     "clip": {},
     "warmup": {},
     "linear_probe": {},
-    "head_lr": {"factor": 100.0},
+    "head_lr": {"factor": 10.0},
 }
 """The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
+
+RANDOM_HEAD_FACTOR = 100.0
+"""The recommended factor of head_lr where the head does not start from a probe and has far to go."""
 
 SLOTS: Mapping[str, tuple[Phase[Any], str]] = {
     "optimizer": (OPTIMIZER, "adamw"),
@@ -31,13 +34,16 @@ SLOTS: Mapping[str, tuple[Phase[Any], str]] = {
 """Config sections that pick the technique of a phase by name, with the default name."""
 
 
-def resolve_techniques(config: Config, task: Task | None) -> list[Technique[Any]]:
+def resolve_techniques(
+    config: Config, task: Task | None, capabilities: frozenset[str] | None = None
+) -> list[Technique[Any]]:
     """Return the techniques of a run, validated.
 
     Args:
         config: the run's config.
         task: names the loss where the config names none; without a task that loss is left out, so that
             names and settings can be checked before any data are read.
+        capabilities: the backbone's; recommended techniques that need others step aside.
 
     Raises:
         ConfigError: an unknown technique or key, a value out of bounds, a technique in the wrong
@@ -64,9 +70,13 @@ def resolve_techniques(config: Config, task: Task | None) -> list[Technique[Any]
     chosen = {name: table for name, table in chosen.items() if name not in off}
     if config.defaults:
         for name, settings in RECOMMENDED.items():
-            if name not in off and _fits(name, chosen):
+            needs = technique_class(name).facts.needs
+            able = capabilities is None or needs <= capabilities
+            if name not in off and able and _fits(name, chosen):
                 chosen.setdefault(name, dict(settings))
                 where.setdefault(name, f"techniques.{name}")
+        if "head_lr" in chosen and "head_lr" not in config.techniques and "linear_probe" not in chosen:
+            chosen["head_lr"] = {"factor": RANDOM_HEAD_FACTOR}
     return [_make(name, table, where[name]) for name, table in chosen.items()]
 
 

@@ -30,7 +30,7 @@ class TinyTransformer(Backbone):
         seed: the weights' seed.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head"})
     mask_token_id, pad_token_id, special_ids = MASK, PAD, (PAD, MASK)
 
     def __init__(
@@ -89,7 +89,7 @@ class _Block(nn.Module):
 class TinyMLP(Backbone):
     """Numbers (B, D) through hidden layers; no embedding to mix, no tokens to mask."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout", "linear_head"})
 
     def __init__(
         self, n_classes: int, d_in: int = 6, d_hidden: int = 8, dropout: float = 0.0, seed: int = 0

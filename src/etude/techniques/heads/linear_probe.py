@@ -145,7 +145,12 @@ class LinearProbe(Technique[LinearProbeConfig]):
     """Writes the probe's solution into the head before the first step."""
 
     Config = LinearProbeConfig
-    facts = Facts(family="heads", phase=START, paper="Kumar et al. 2022, arXiv 2202.10054")
+    facts = Facts(
+        family="heads",
+        phase=START,
+        paper="Kumar et al. 2022, arXiv 2202.10054",
+        needs=frozenset({"linear_head"}),
+    )
 
     def attach(self, plan: Plan) -> None:
         config, seed = self.config, plan.context.seed
