@@ -49,7 +49,7 @@ def engine(examples: TinyNumbers, task: Multiclass, steps: int) -> float:
     backbone = TinyMLP(CLASSES, D_IN, D_HIDDEN)
     per_epoch = -(-len(examples) // BATCH)
     context = Context(task, backbone, examples.targets.sum(0).numpy(), len(examples), BATCH, per_epoch,
-                      steps, 0, lambda path: backbone)  # fmt: skip
+                      steps, 0, lambda _: backbone)  # fmt: skip
     names = {"adamw": {"lr": 1e-3}, "cross_entropy": {}, "constant": {}}
     techniques = [technique_class(n)(technique_class(n).Config(name=n, **s)) for n, s in names.items()]
     settings = Settings(-(-steps // per_epoch), steps, BATCH, BATCH, 0, 0, 10)

@@ -139,8 +139,9 @@ def run_predict(given: argparse.Namespace, *, ours: bool) -> dict[str, float]:
         start = time.perf_counter()
         said = [p.label for p in model.predict(texts)]
     else:
-        import etude  # noqa: F401, registers the saved model's class
         from transformers import pipeline
+
+        import etude
 
         model = pipeline("text-classification", model=given.model, device="cpu")
         model(texts[:64], batch_size=64)

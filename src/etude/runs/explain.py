@@ -27,7 +27,7 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
         f"precision    {data['precision']} on {data['device']}",
-        f"steps        {data['steps']}, {data['steps_per_epoch']} an epoch, {config.train.batch_size} rows each",
+        f"steps        {data['steps']} of {config.train.batch_size} rows, {data['steps_per_epoch']} an epoch",
         f"cost         {data['passes']:g} passes a step",
         "",
         "the plan, in the order in which its parts act:",

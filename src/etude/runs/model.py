@@ -53,7 +53,7 @@ class Classifier:
 
     def predict_proba(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Any],
         pairs: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
