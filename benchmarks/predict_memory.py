@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -126,7 +126,7 @@ def main() -> None:
                 source.unlink()
                 rate = found["rows"] / found["seconds"]
                 print(f"{suffix}: {found['rows']:,} rows, {found['input_mib']:.0f} MiB in, "
-                      f"{found['output_mib']:.0f} MiB out, {rate:,.0f} rows/s")  # fmt: skip
+                      f"{found['output_mib']:.0f} MiB out, {rate:,.0f} rows/s", flush=True)  # fmt: skip
                 for rows, resident in found["resident_mib"].items():
                     print(f"  after {rows:>9,} rows  {resident:7.1f} MiB")
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,8 @@ def main() -> None:
     runs = []
     for seed in range(given.seeds):
         runs.append(one_run(given.recipe, seed, given.overrides, with_baseline=seed == 0))
-        print(f"seed {seed}: {runs[-1]['seconds']:.0f} s", flush=True)
+        shown = [round(epoch["f1_macro"], 4) for epoch in runs[-1]["epochs"]]
+        print(f"seed {seed}: {runs[-1]['seconds']:.0f} s, f1_macro by epoch {shown}", flush=True)
     rival = runs[0]["baseline"]
     for metric in ("accuracy", "f1_macro", "f1_micro"):
         first = [run["epochs"][0][metric] for run in runs]

@@ -8,9 +8,11 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
+from etude.core.phases import PHASES
 from etude.core.technique import Technique
 from etude.techniques import catalogue
-from etude.testing.technique_suite import check_card
+from etude.testing.harness import make_engine
+from etude.testing.technique_suite import check_card, suited
 
 EVERY = list(catalogue().items())
 each = pytest.mark.parametrize("technique", [t for _, t in EVERY], ids=[name for name, _ in EVERY])
@@ -21,7 +23,7 @@ def _fields(technique: type[Technique[Any]]) -> dict[str, FieldInfo]:
 
 
 def test_the_catalogue_is_not_empty() -> None:
-    assert len(EVERY) >= 20
+    assert len(EVERY) >= 32
     assert sum(len(_fields(technique)) for _, technique in EVERY) >= 20
 
 
@@ -51,3 +53,9 @@ def test_every_setting_is_described_and_every_float_is_bounded(technique: type[T
 def test_the_module_holds_an_example(technique: type[Technique[Any]]) -> None:
     found = doctest.DocTestFinder().find(sys.modules[technique.__module__])
     assert any(test.examples for test in found), f"{technique.key()} has no doctest"
+
+
+def test_every_phase_has_a_technique() -> None:
+    plans = [make_engine({technique: {}}, suited(technique)).plan for _, technique in EVERY]
+    used = {entry.phase.name for plan in plans for entry in plan.entries()}
+    assert used == {phase.name for phase in PHASES}

@@ -8,6 +8,7 @@ from there.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -79,8 +80,10 @@ _TIME = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ep|st|dur)\s*$")
 class Time:
     """A point or a length of training: ``"3ep"`` epochs, ``"500st"`` steps, ``"0.3dur"`` of the run.
 
-    >>> Time.parse("0.5dur").steps(steps_per_epoch=10, total_steps=40)
+    >>> Time.parse("0.5dur").steps(epoch_steps=[10], total_steps=40)
     20
+    >>> Time.parse("1.5ep").steps(epoch_steps=[10, 6], total_steps=16)
+    13
     >>> str(Time.parse("3ep"))
     '3ep'
     """
@@ -106,10 +109,27 @@ class Time:
             raise ValueError(f"{text!r} is no whole number of steps")
         return cls(amount, unit)  # type: ignore[arg-type]  # the pattern admits only these three
 
-    def steps(self, *, steps_per_epoch: int, total_steps: int) -> int:
-        """The number of optimizer steps that this time stands for, rounded to the nearest."""
-        per_unit = {"ep": steps_per_epoch, "st": 1, "dur": total_steps}[self.unit]
-        return round(self.amount * per_unit)
+    def steps(self, *, epoch_steps: Sequence[int], total_steps: int) -> int:
+        """The number of optimizer steps that this time stands for, rounded to the nearest.
+
+        Args:
+            epoch_steps: the steps of each epoch from the first; epochs beyond the last are as long as it.
+            total_steps: the steps of the run.
+        """
+        if self.unit == "st":
+            return round(self.amount)
+        if self.unit == "dur":
+            return round(self.amount * total_steps)
+        whole = int(self.amount)
+        beyond = max(whole - len(epoch_steps), 0)
+        running = epoch_steps[min(whole, len(epoch_steps) - 1)]
+        done = sum(epoch_steps[:whole]) + beyond * epoch_steps[-1]
+        return round(done + (self.amount - whole) * running)
+
+    @property
+    def whole_epochs(self) -> int:
+        """The number of epochs, where this is a whole number of them, else 0."""
+        return int(self.amount) if self.unit == "ep" and self.amount == int(self.amount) else 0
 
     def __str__(self) -> str:
         return f"{self.amount:g}{self.unit}"

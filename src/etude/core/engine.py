@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from etude.core.plan import Plan
 from etude.core.predict import predict
 from etude.core.rng import Moment
 from etude.core.step import Step, StepResult
+from etude.core.timetable import moment_of_epoch
 from etude.errors import ConflictError, Interrupted
 
 Score = Callable[[Tensor, Examples], dict[str, float]]
@@ -34,7 +35,8 @@ Log = Callable[[Mapping[str, Any]], None]
 class Settings:
     """How long and how often; times are in optimizer steps.
 
-    ``evaluate_every`` and ``save_every`` of 0 mean: only at the end.
+    ``evaluate_epochs`` and ``save_epochs`` count epochs and act at the ends of them, wherever these lie.
+    Where both numbers are 0, it is done only at the end of the run.
     """
 
     epochs: int
@@ -46,6 +48,8 @@ class Settings:
     log_every: int
     keep_checkpoints: int = 2
     cache_features: bool = True
+    evaluate_epochs: int = 0
+    save_epochs: int = 0
 
 
 class Engine:
@@ -69,6 +73,8 @@ class Engine:
         score: Score | None = None,
         reporter: Reporter | None = None,
     ) -> None:
+        for edit in plan.many(phases.MODEL):
+            backbone = edit(backbone)
         self.plan, self.backbone, self.settings = plan, backbone, settings
         self.train, self.validation = train, validation
         self.accelerator = accelerator
@@ -109,6 +115,10 @@ class Engine:
         self._log, self._checkpoints = log or _silent, checkpoints
         self._extra_state = extra_state or {}
 
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Add a record to the run's metrics, with the step and the epoch."""
+        self._log({"step": self.step, "epoch": self.epoch, **record})
+
     # Requests, by observers and by the signal handler.
 
     def request_stop(self, reason: str) -> None:
@@ -144,19 +154,17 @@ class Engine:
 
     def moment(self) -> Moment:
         """Where training stands."""
-        return Moment(
-            self._seed, self.step, self.epoch, self.plan.context.steps_per_epoch, self.settings.total_steps
-        )
+        steps = self.plan.context.steps_in(self.epoch)
+        return Moment(self._seed, self.step, self.epoch, steps, self.settings.total_steps)
 
     def _one_epoch(self) -> None:
-        # Keyed by the epoch's number, since skipped steps may shift the number of its first step.
-        view, batches = self._feed.epoch(replace(self.moment(), step=self.epoch))
+        view, batches = self._feed.epoch(moment_of_epoch(self.plan.context, self.epoch))
         with self._reporter.bar(
             f"epoch {self.epoch + 1}/{self.settings.epochs}", len(batches), "steps"
         ) as bar:
             bar.advance(self.position)
             for rows in batches[self.position :]:
-                self._one_step(rows, view)
+                self._one_step(rows, view, last=self.position + 1 == len(batches))
                 bar.advance(1, self._note)
                 if self._ended() and self.position < len(batches):
                     return
@@ -167,7 +175,7 @@ class Engine:
     def _ended(self) -> bool:
         return self.step >= self.settings.total_steps
 
-    def _one_step(self, rows: Rows, view: View) -> None:
+    def _one_step(self, rows: Rows, view: View, *, last: bool) -> None:
         if self._freezer.changes_at(self.step):
             self._freezer.apply(self.step)
             self._features.refresh()
@@ -183,7 +191,7 @@ class Engine:
             self._loss_count += 1
         else:
             self._reporter.warn(f"step {self.step + 1} was skipped: its loss or gradient is not finite")
-        self._after_step(result)
+        self._after_step(result, last=last)
 
     def _lr_factor(self) -> float:
         step, total = self.step, self.settings.total_steps
@@ -192,17 +200,22 @@ class Engine:
             return self._warmup.factor(step / rise)
         return self._schedule((step - rise) / max(total - rise, 1))
 
-    def _after_step(self, result: StepResult) -> None:
+    def _after_step(self, result: StepResult, *, last: bool) -> None:
         for observer in self._observers:
             observer.on_step(self)
         settings = self.settings
         if result.done and self.step % settings.log_every == 0:
             self._log_loss(result)
-        due = result.done and settings.evaluate_every and self.step % settings.evaluate_every == 0
-        if due or "evaluate" in self._wants:
+
+        def due(steps: int, epochs: int) -> bool:
+            at_step = result.done and steps > 0 and self.step % steps == 0
+            return at_step or (last and epochs > 0 and (self.epoch + 1) % epochs == 0)
+
+        evaluate = due(settings.evaluate_every, settings.evaluate_epochs) and self._evaluated != self.step
+        if evaluate or "evaluate" in self._wants:
             self.evaluate()
-        due = result.done and settings.save_every and self.step % settings.save_every == 0
-        if (due and not self._ended()) or "save" in self._wants or self._stop:
+        save = due(settings.save_every, settings.save_epochs) and not self._ended()
+        if save or "save" in self._wants or self._stop:
             self.save()
         self._wants.clear()
         if self._stop:
@@ -213,11 +226,11 @@ class Engine:
         self._loss_sum.zero_()
         self._loss_count = 0
         self._note = f"loss {loss:.4f}"
-        record: dict[str, Any] = {"step": self.step, "epoch": self.epoch, "train": {"loss": loss}}
+        record: dict[str, Any] = {"train": {"loss": loss}}
         record["lr"] = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         if result.grad_norm is not None:
             record["grad_norm"] = float(result.grad_norm)
-        self._log(record)
+        self.log(record)
 
     def final_weights(self) -> AbstractContextManager[None]:
         """Within this context the model has the weights to keep: the average's, where there is one."""
@@ -233,7 +246,7 @@ class Engine:
             logits = predict(self.model, examples, self.accelerator, reporter=self._reporter,
                              title="validation")  # fmt: skip
         scores = self._score(logits, self.validation)
-        self._log({"step": self.step, "epoch": self.epoch, "validation": scores})
+        self.log({"validation": scores})
         for observer in self._observers:
             observer.on_evaluation(self, scores)
         return scores

@@ -32,17 +32,29 @@ class Feed:
 
     def epoch(self, moment: Moment) -> tuple[View, list[Rows]]:
         """Return the epoch's view, and its macro-batches as positions in that view."""
-        train = self._train
-        view = View(np.arange(len(train)), train.targets, train.weights, train.lengths)
-        for change in self._change_view:
-            view = change(view, moment)
-        drawn = np.arange(len(view.rows)) if self._sample is None else self._sample(view, moment)
-        size = self._batch_size if self._choose_size is None else self._choose_size(moment)
+        view, drawn = self._draw(moment)
+        size = self.batch_size(moment)
         if self._order is not None:
             drawn = drawn[self._order(view.lengths[drawn], size, moment)]
         else:
             drawn = moment.numpy("shuffle").permutation(drawn)
         return view, [drawn[at : at + size] for at in range(0, len(drawn), size)]
+
+    def batch_size(self, moment: Moment) -> int:
+        """The rows of a step in the epoch."""
+        return self._batch_size if self._choose_size is None else self._choose_size(moment)
+
+    def n_steps(self, moment: Moment) -> int:
+        """The number of the epoch's macro-batches."""
+        return -(-len(self._draw(moment)[1]) // self.batch_size(moment))
+
+    def _draw(self, moment: Moment) -> tuple[View, Rows]:
+        """The epoch's view, and the positions in it that are shown."""
+        train = self._train
+        view = View(np.arange(len(train)), train.targets, train.weights, train.lengths)
+        for change in self._change_view:
+            view = change(view, moment)
+        return view, np.arange(len(view.rows)) if self._sample is None else self._sample(view, moment)
 
 
 def make_batch(examples: Examples, view: View, rows: Rows) -> Batch:

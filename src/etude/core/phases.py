@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -74,6 +75,11 @@ class View:
     weights: Tensor
     lengths: NDArray[np.int64]
 
+    def select(self, positions: Rows) -> View:
+        """Return the view of some of its rows, in the given order."""
+        taken = torch.from_numpy(positions)
+        return View(self.rows[positions], self.targets[taken], self.weights[taken], self.lengths[positions])
+
 
 class ModelCall(Protocol):
     """The call of the model inside a step."""
@@ -102,14 +108,17 @@ class Observer(Protocol):
 
 
 Edit = Callable[[Backbone], Backbone]
+"""Changes the backbone in place and returns it, or returns another of the same class."""
 StartModel = Callable[[Backbone, Callable[[Rows], Tensor], Tensor, Tensor], None]
 """(backbone, rows -> features (n, D) without gradients, targets (N, C), weights (N,)) -> None."""
 Rule = Callable[[Parameter], GroupRule]
 Factor = Callable[[float], float]
+# How many rows these leave, and how many make a step, must follow from the seed and the epoch alone: the
+# length of the run is counted before it begins. Their moment's step is the number of the epoch.
 ChangeView = Callable[[View, Moment], View]
 Sample = Callable[[View, Moment], Rows]
-Order = Callable[[NDArray[np.int64], int, Moment], Rows]
 BatchSize = Callable[[Moment], int]
+Order = Callable[[NDArray[np.int64], int, Moment], Rows]
 Adjust = Callable[[nn.Module, Moment], None]
 ChangeBatch = Callable[[Batch, Moment], Batch]
 Soften = Callable[[Tensor, Moment], Tensor]

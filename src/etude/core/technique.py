@@ -84,10 +84,12 @@ class Context:
         class_counts: (C,) examples of each class in the training part.
         n_rows: training rows.
         batch_size: rows of one optimizer step.
-        steps_per_epoch, total_steps: the length of the run.
+        steps_per_epoch: steps of the first epoch.
+        total_steps: steps of the run.
         seed: the run's seed.
         load_model: opens a saved model's folder and returns its backbone, for teachers.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        epoch_steps: the steps of each epoch; empty where all have ``steps_per_epoch``.
     """
 
     task: Task
@@ -100,10 +102,22 @@ class Context:
     seed: int
     load_model: Callable[[str], Backbone]
     precision: str = "fp32"
+    epoch_steps: tuple[int, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs; a limit on steps may end the run before them."""
+        return len(self.epoch_steps) or -(-self.total_steps // self.steps_per_epoch)
+
+    def steps_in(self, epoch: int) -> int:
+        """The number of optimizer steps of an epoch."""
+        return self.epoch_steps[epoch] if epoch < len(self.epoch_steps) else self.steps_per_epoch
 
     def steps(self, time: Time) -> int:
         """The number of optimizer steps of a time."""
-        return time.steps(steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps)
+        return time.steps(
+            epoch_steps=self.epoch_steps or (self.steps_per_epoch,), total_steps=self.total_steps
+        )
 
 
 class Technique(ABC, Generic[C]):

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from etude.core.examples import Examples
 from etude.core.groups import describe_parameters
 from etude.core.observe import Reporter
 from etude.core.phases import GROUPS, OPTIMIZER
-from etude.core.plan import Plan, build_plan
-from etude.core.technique import Context
+from etude.core.plan import Plan
+from etude.core.technique import Context, Technique
+from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.data.load import Part, TextData, load_text_data
 from etude.data.text import TextExamples
 from etude.errors import ConfigError
@@ -59,6 +61,15 @@ class Run:
         """The parts that there are, by name."""
         found = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
         return {name: part for name, part in found.items() if part is not None}  # type: ignore[misc]
+
+    def introduction(self) -> str:
+        """One line on what is about to be trained."""
+        rows = ", ".join(f"{name} {len(part):,}" for name, part in self.parts().items())
+        task, settings, context = self.data.task, self.engine.settings, self.plan.context
+        return (
+            f"{task.kind}, {task.n_classes} labels; rows: {rows}; {settings.total_steps:,} steps of "
+            f"{settings.batch_size} rows on {self.accelerator.device} in {context.precision}"
+        )
 
     def fingerprints(self) -> dict[str, str]:
         """Hashes of what decides a run's weights: of its data, and of its config.
@@ -106,22 +117,22 @@ def make_accelerator(precision: str) -> Any:
     return Accelerator(mixed_precision=mixed, kwargs_handlers=[handler])
 
 
-def make_settings(config: Config, n_rows: int) -> Settings:
-    """Resolve the times of a config into steps."""
-    train = config.train
-    per_epoch = -(-n_rows // train.batch_size)
-    total = min(per_epoch * train.epochs, train.max_steps or per_epoch * train.epochs)
-    times = {"steps_per_epoch": per_epoch, "total_steps": total}
+def make_settings(config: Config, plan: Plan) -> Settings:
+    """Resolve the times of a config into steps; whole epochs stay epochs, whose ends may drift."""
+    train, context = config.train, plan.context
+    evaluate, save = train.evaluate_every, train.save_every
     return Settings(
         epochs=train.epochs,
-        total_steps=total,
+        total_steps=context.total_steps,
         batch_size=train.batch_size,
-        micro_batch_size=train.micro_batch_size or train.batch_size,
-        evaluate_every=train.evaluate_every.steps(**times),
-        save_every=train.save_every.steps(**times),
-        log_every=max(train.log_every.steps(**times), 1),
+        micro_batch_size=train.micro_batch_size or max(batch_sizes(plan)),
+        evaluate_every=0 if evaluate.whole_epochs else context.steps(evaluate),
+        save_every=0 if save.whole_epochs else context.steps(save),
+        log_every=max(context.steps(train.log_every), 1),
         keep_checkpoints=train.keep_checkpoints,
         cache_features=train.cache_features,
+        evaluate_epochs=evaluate.whole_epochs,
+        save_epochs=save.whole_epochs,
     )
 
 
@@ -145,8 +156,9 @@ def build(
     for warning in data.warnings:
         reporter.warn(warning)
     backbone = load_text_backbone(config.backbone, data.task, seed=config.seed, tokenizer=tokenizer)
-    settings = make_settings(config, len(data.train))
+    per_epoch = -(-len(data.train) // config.train.batch_size)
 
+    @cache
     def load_model(path: str) -> Backbone:
         return _load_teacher(path, data.task.labels, accelerator)
 
@@ -155,14 +167,19 @@ def build(
         backbone=backbone,
         class_counts=data.class_counts,
         n_rows=len(data.train),
-        batch_size=settings.batch_size,
-        steps_per_epoch=-(-len(data.train) // settings.batch_size),
-        total_steps=settings.total_steps,
+        batch_size=config.train.batch_size,
+        steps_per_epoch=per_epoch,
+        total_steps=per_epoch * config.train.epochs,
+        epoch_steps=(per_epoch,) * config.train.epochs,
         seed=config.seed,
         load_model=load_model,
         precision=precision,
     )
-    plan = build_plan(resolve_techniques(config, data.task, backbone.capabilities), context)
+
+    def make_techniques() -> list[Technique[Any]]:
+        return resolve_techniques(config, data.task, backbone.capabilities)
+
+    plan = build_timed_plan(make_techniques, context, data.train, config.train.max_steps)
     if config.backbone.compact_vocabulary and _embeddings_without_decay(plan):
         parts = (data.train, data.validation, data.test)
         backbone.compact(np.unique(np.concatenate([p.vocabulary for p in parts if p is not None])))
@@ -176,12 +193,14 @@ def build(
         backbone,
         data.train,
         accelerator,
-        settings,
+        make_settings(config, plan),
         validation=data.validation,
         score=score_part,
         reporter=reporter,
     )
-    return Run(config, data, backbone, tokenizer, plan, engine, accelerator)
+    # What the model phase returns is of the same class.
+    trained = cast("TextBackbone", engine.backbone)
+    return Run(config, data, trained, tokenizer, plan, engine, accelerator)
 
 
 def _embeddings_without_decay(plan: Plan) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from etude.config.run import Config
 from etude.core.observe import Reporter
+from etude.core.timetable import batch_sizes
 from etude.runs.build import Run, build
 
 
@@ -27,7 +30,7 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
         f"precision    {data['precision']} on {data['device']}",
-        f"steps        {data['steps']} of {config.train.batch_size} rows, {data['steps_per_epoch']} an epoch",
+        f"steps        {_steps(data)}",
         f"cost         {data['passes']:g} passes a step",
         "",
         "the plan, in the order in which its parts act:",
@@ -57,6 +60,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "device": str(run.accelerator.device),
         "steps": engine.settings.total_steps,
         "steps_per_epoch": plan.context.steps_per_epoch,
+        "steps_of_epochs": list(plan.context.epoch_steps),
+        "batch_sizes": batch_sizes(plan),
         "passes": plan.passes(),
         "plan": [
             {
@@ -78,6 +83,17 @@ def _facts(run: Run) -> dict[str, Any]:
             for group in engine.groups
         ],
     }
+
+
+def _steps(data: Mapping[str, Any]) -> str:
+    """The steps of the run, of an epoch and their rows; runs of equal numbers are named once."""
+    sizes, steps = _once(data["batch_sizes"]), _once(data["steps_of_epochs"])
+    return f"{data['steps']} of {sizes} rows, {steps} an epoch"
+
+
+def _once(numbers: Sequence[int]) -> str:
+    """Join numbers, each run of equal ones as one: ``32 then 64``."""
+    return " then ".join(str(number) for number, _ in groupby(numbers))
 
 
 def _settings(config: Any) -> str:

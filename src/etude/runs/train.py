@@ -56,6 +56,7 @@ def train(config: Config, *, reporter: Reporter | None = None) -> Result:
     RunFolder.refuse_used(Path(config.run.dir))
     # Everything that can be refused is refused before the folder exists.
     run = build(config, reporter=reporter)
+    reporter.line(run.introduction())
     folder = RunFolder.create(config) if run.accelerator.is_main_process else RunFolder(Path(config.run.dir))
     run.accelerator.wait_for_everyone()
     return _finish(run, folder, reporter)
@@ -100,8 +101,15 @@ def _refuse_changes(then: Mapping[str, str], now: Mapping[str, str], path: Path)
 def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
     """Train from wherever the engine stands, then score and save what came out."""
     main = run.accelerator.is_main_process
+
+    def log(record: Mapping[str, Any]) -> None:
+        if main:
+            folder.log(record)
+        if "validation" in record:
+            reporter.line(f"validation after step {record['step']}: {headline(record['validation'])}")
+
     run.engine.attach_folder(
-        log=folder.log if main else None,
+        log=log,
         checkpoints=folder.checkpoints,
         extra_state={"fingerprints": run.fingerprints()},
     )
@@ -141,6 +149,16 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
         folder.write(SUMMARY, summary)
     run.accelerator.wait_for_everyone()
     return Result(folder.path, scores, seconds, run.plan.describe())
+
+
+def headline(scores: Mapping[str, float]) -> str:
+    """The scores that people look at first, in one line.
+
+    >>> headline({"accuracy": 0.75, "f1_macro": 0.5, "mcc": 0.4, "loss": 0.61})
+    'accuracy 0.7500, f1_macro 0.5000, loss 0.6100'
+    """
+    first = [name for name in ("accuracy", "f1_macro", "loss") if name in scores]
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in first)
 
 
 def model_metadata(task: Task, config: Config) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from etude.core.checkpoint import checkpoints, flatten, read_checkpoint
 from etude.core.engine import Engine, Settings
 from etude.core.examples import Examples
 from etude.core.phases import AUGMENT, LOSS, OBSERVE, OPTIMIZER
-from etude.core.plan import Plan, build_plan
+from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.task import Kind
 from etude.core.technique import Context, Facts, Technique, TechniqueConfig
+from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.errors import Interrupted
 from etude.techniques import technique_class
 from etude.testing.tiny import tiny_backbone, tiny_examples, tiny_task
@@ -117,7 +118,6 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         return backbone(TEACHER_SEED)
 
     steps_per_epoch = -(-len(examples) // setup.batch_size)
-    total = min(setup.epochs * steps_per_epoch, setup.max_steps or setup.epochs * steps_per_epoch)
     context = Context(
         task=task,
         backbone=backbone(),
@@ -125,24 +125,28 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         n_rows=len(examples),
         batch_size=setup.batch_size,
         steps_per_epoch=steps_per_epoch,
-        total_steps=total,
+        total_steps=setup.epochs * steps_per_epoch,
         seed=setup.seed,
         load_model=load_model,
         precision="bf16" if setup.precision == "bf16" else "fp32",
+        epoch_steps=(steps_per_epoch,) * setup.epochs,
     )
-    techniques = [make(technique, said) for technique, said in complete(recipe, setup.kind).items()]
+
+    def techniques() -> list[Technique[Any]]:
+        return [make(technique, said) for technique, said in complete(recipe, setup.kind).items()]
+
+    plan = build_timed_plan(techniques, context, examples, setup.max_steps)
     settings = Settings(
         epochs=setup.epochs,
-        total_steps=total,
+        total_steps=plan.context.total_steps,
         batch_size=setup.batch_size,
-        micro_batch_size=setup.micro_batch_size or setup.batch_size,
+        micro_batch_size=setup.micro_batch_size or max(batch_sizes(plan)),
         evaluate_every=0,
         save_every=0,
         log_every=3,
         # Cached features are float32, which a head in float64 does not take.
         cache_features=setup.cache_features and not setup.double,
     )
-    plan = build_plan(techniques, context)
     return Engine(plan, context.backbone, examples, _accelerator(setup.precision), settings, **more)
 
 

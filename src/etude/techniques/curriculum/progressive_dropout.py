@@ -91,7 +91,7 @@ class ProgressiveDropout(Technique[ProgressiveDropoutConfig]):
         length = context.steps(config.over)
 
         def adjust(model: nn.Module, moment: Moment) -> None:
-            done = moment.step if config.per == "step" else moment.epoch * context.steps_per_epoch
+            done = moment.step if config.per == "step" else context.steps(Time(moment.epoch, "ep"))
             rate = dropout_rate(config.start, config.end, done / length if length else 1.0)
             for module in dropouts(model if config.where == "all" else model.get_submodule("head")):
                 module.p = rate  # type: ignore[assignment]  # nn.Module types its attributes as modules
