@@ -155,7 +155,8 @@ class Step:
             norm = said if norm is None else norm
         finite = torch.isfinite(loss) if norm is None else torch.isfinite(loss + norm)
         # The one place where the host waits for the device: a step that must not count cannot be undone.
-        if not bool(finite):
+        # A gradient scaler looks for itself, and must be told of the step in order to lower its scale.
+        if not self._devices.scaled and not bool(finite):
             self._optimizer.zero_grad(set_to_none=True)
             return StepResult(loss, norm, done=False)
         self._optimizer.step()
