@@ -37,7 +37,7 @@ def read(path: str, rows: int | None) -> tuple[list[str], list[str]]:
     with Path(path).open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     if rows is not None:  # evenly spread, so that every class of a sorted file is there
-        table = table[:: max(len(table) // rows, 1)][:rows]
+        table = [table[i * len(table) // rows] for i in range(min(rows, len(table)))]
     return [row["text"] for row in table], [row["label"] for row in table]
 
 
