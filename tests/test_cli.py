@@ -25,7 +25,7 @@ SURFACE = {
     "validate": {"CONFIG", "--set", "--json"},
     "explain": {"CONFIG", "--set", "--json"},
     "techniques": {"--family", "--json"},
-    "show": {"NAME"},
+    "show": {"NAME", "FILE", "--plot", "--set", "--epochs", "--steps"},
     "demo": {"--quiet", "--json"},
 }
 

@@ -58,8 +58,8 @@ def load(folder: str | Path) -> Classifier:
     return Classifier(find_model(Path(folder)))
 
 
-def predict(folder: str | Path, texts: Sequence[str]) -> list[Prediction]:
-    """Open a saved model and predict some texts."""
+def predict(folder: str | Path, texts: Sequence[str | Mapping[str, Any]]) -> list[Prediction]:
+    """Open a saved model and predict some texts, or rows as mappings from column to cell."""
     return load(folder).predict(texts)
 
 

@@ -291,16 +291,42 @@ def techniques(
 @_command
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A technique's name.", show_default=False)],
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="With --plot: draw into this .png, .svg or .pdf instead."),
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw its learning rate over a run.")] = False,
+    overrides: Overrides = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the drawn run (10).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the drawn run (100 an epoch).")] = None,
 ) -> None:
-    """Show a technique's card and settings.
+    """Show a technique's card and settings, or draw its learning rate.
 
     The card has the idea, the formula, the paper, and when it helps.
 
     Example: etude show label_smoothing
+
+    Example: etude show one_cycle --plot --set pct_start=0.3 --epochs 5
+
+    Example: etude show one_cycle --plot one_cycle.png
     """
+    console = _console()
+    if plot:
+        from etude import plots
+
+        n_epochs = 10 if epochs is None else epochs
+        n_steps = 100 * n_epochs if steps is None else steps
+        curves = plots.schedule_curves(name, overrides or (), n_epochs=n_epochs, n_steps=n_steps)
+        if file is None:
+            console.print(plots.draw(curves, braille=console.encoding.startswith("utf")), soft_wrap=True)
+        else:
+            plots.save(curves, file)
+            _print(f"drawn in {file}")
+        return
+    if not all(given is None for given in (file, overrides, epochs, steps)):
+        raise ConfigError("FILE, --set, --epochs and --steps say what is drawn, and need --plot")
     from etude import listing
 
-    console = _console()
     console.print(listing.card(name), soft_wrap=True)
     console.print(listing.settings_table(name))
 

@@ -53,6 +53,13 @@ def test_without_rules_there_is_one_group() -> None:
     assert (group.lr, group.weight_decay, group.frozen_until, group.blocks) == (0.1, 0.5, 0, {0, 1})
 
 
+def test_groups_are_named_by_their_blocks() -> None:
+    groups = grouped(
+        TinyTransformer(3), lambda p: GroupRule(lr_scale=2.0 if p.in_head else 1.0, no_decay=p.block == 0)
+    )
+    assert [group.name for group in groups] == ["0: embedding, no decay", "1: layer.0 to layer.1", "2: head"]
+
+
 def test_rules_are_merged() -> None:
     """Scales multiply, one word against decay is enough, and the latest thaw counts."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from etude.core.phases import AUGMENT, GRADIENT, LOSS, PHASES, RANK, SOFTEN, Phase
-from etude.core.plan import Plan, build_plan
+from etude.core.plan import Plan, build_plan, refuse_early
 from etude.core.task import Kind
 from etude.core.technique import Context, Facts, Technique, TechniqueConfig
 from etude.errors import ConflictError
@@ -50,11 +50,21 @@ LOSS_OF_ALL = technique("loss_of_all", LOSS)
 
 
 def test_the_table_of_phases_is_the_order() -> None:
-    assert len(PHASES) == len(RANK) == 23
-    assert [RANK[phase.name] for phase in PHASES] == list(range(23))
+    assert len(PHASES) == len(RANK) == 25
+    assert [RANK[phase.name] for phase in PHASES] == list(range(25))
     listed = [technique("zebra", AUGMENT), technique("ant", GRADIENT), LOSS_OF_ALL, technique("soft", SOFTEN)]
     plan = build_plan(listed, context())
     assert plan.describe() == "augment:zebra -> soften:soft -> loss:loss_of_all -> gradient:ant"
+
+
+def test_clashes_are_refused_before_there_is_any_data() -> None:
+    clash = {"other": "both do the same"}
+    one, other = technique("one", AUGMENT, clashes=clash), technique("other", GRADIENT)
+    with pytest.raises(ConflictError, match="one clashes with other: both do the same"):
+        refuse_early([other, one])
+    with pytest.raises(ConflictError, match="first and second both want the phase 'soften', which takes one"):
+        refuse_early([technique("second", SOFTEN), technique("first", SOFTEN)])
+    refuse_early([technique("one", AUGMENT, clashes=clash, neutral={"name": "one"}), other])
 
 
 def test_rank_comes_before_name_and_the_config_order_means_nothing() -> None:

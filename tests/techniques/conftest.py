@@ -20,6 +20,7 @@ class TinyBackbone(Backbone):
 
     capabilities = frozenset({"embed", "tokens"})
     mask_token_id = 3
+    pad_token_id = 0
     special_ids = (0, 1, 2, 3)
 
     def __init__(self, n_classes: int, d: int = 8) -> None:
@@ -29,15 +30,15 @@ class TinyBackbone(Backbone):
         self.dense = nn.Linear(d, d)
         self.head = nn.Linear(d, n_classes)
 
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.features_from(self.embed(inputs), inputs)
-
     def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.embeddings(inputs["input_ids"])
 
-    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        mask = inputs["attention_mask"].unsqueeze(-1).to(embedding.dtype)
-        mean = (embedding * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+    def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return (embedding,)
+
+    def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+        mask = inputs["attention_mask"].unsqueeze(-1).to(layers[-1].dtype)
+        mean = (layers[-1] * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
         return torch.tanh(self.dense(self.norm(mean)))
 
     def blocks(self) -> list[tuple[str, nn.Module]]:

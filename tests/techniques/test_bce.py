@@ -5,8 +5,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 from tiny_contexts import make_context
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
+from etude.core.phases import LOSS
 from etude.core.plan import build_plan
 from etude.errors import ConfigError
 from etude.techniques.losses.bce import BCE, BCEConfig, balanced_pos_weight, bce_terms
@@ -21,6 +22,19 @@ def test_example_loss_is_torchs_mean_over_labels(pos_weight: torch.Tensor | None
         ours = bce_terms(logits, targets, pos_weight).sum(1).mean()
         theirs = binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight)
         assert abs(ours - theirs) < 1e-12
+
+
+def test_on_single_labels_it_is_one_against_all() -> None:
+    """C problems of two classes each, also with the soft targets of smoothing and mixing."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(64, 4, generator=generator, dtype=torch.float64)
+    classes = torch.randint(4, (64,), generator=generator)
+    hard = one_hot(classes, 4).double()
+    mixed = 0.3 * hard + 0.7 * hard.flip(0)
+    for targets in (hard, 0.9 * hard + 0.025, mixed):
+        each = [binary_cross_entropy_with_logits(logits[:, c], targets[:, c]) for c in range(4)]
+        assert abs(bce_terms(logits, targets).sum(1).mean() - sum(each) / 4) < 1e-12
+    assert build_plan([BCE(BCEConfig())], make_context("multiclass")).one(LOSS) is not None
 
 
 def test_extreme_logits_stay_finite() -> None:

@@ -13,13 +13,17 @@ from etude.core.batch import Batch
 from etude.core.phases import EXTRA_LOSS, ExtraLoss
 from etude.core.plan import Plan
 from etude.core.rng import Moment
-from etude.errors import ConfigError
+from etude.errors import ConfigError, ConflictError
+from etude.parts import StackedHead
+from etude.parts.label_crf import LabelCRF
 from etude.techniques.distill.distillation import (
     Distillation,
     DistillationConfig,
+    n_outputs,
     sigmoid_kl_terms,
     softmax_kl_terms,
 )
+from etude.techniques.heads.label_embedding import label_embedding_head
 from etude.testing.tiny import TinyMLP, TinyTransformer, tiny_examples
 
 MOMENT = Moment(seed=0, step=0, epoch=0, steps_per_epoch=10, total_steps=10)
@@ -121,3 +125,24 @@ def test_a_teacher_of_other_labels_is_refused() -> None:
 def test_a_teacher_of_other_inputs_is_refused() -> None:
     with pytest.raises(ConfigError, match="format 'mlp-6' and the student 'tiny-50'"):
         _attached(make_context(load_model={"runs/teacher/model": TinyMLP(3)}.__getitem__))
+
+
+def test_a_teacher_that_was_trained_with_label_smoothing_is_refused_unless_it_is_wanted() -> None:
+    """Müller et al. 2019, section 4: what tells wrong answers apart is smoothed away."""
+    teacher = TinyTransformer(3, seed=1)
+    teacher.trained_with = frozenset({"adamw", "label_smoothing"})
+    context = make_context(load_model={"runs/teacher/model": teacher}.__getitem__)
+    with pytest.raises(
+        ConflictError, match="in runs/teacher/model was trained with label_smoothing, which er"
+    ):
+        _attached(context)
+    assert _attached(context, smoothed_teacher=True) is not None
+    teacher.trained_with = frozenset({"adamw"})
+    assert _attached(context) is not None
+
+
+def test_heads_of_any_kind_tell_how_many_labels_they_have() -> None:
+    backbone = TinyTransformer(3)
+    assert n_outputs(backbone) == 3
+    backbone.put_head(StackedHead(label_embedding_head(8, 5), LabelCRF(5, "marginal")))
+    assert n_outputs(backbone.eval()) == 5

@@ -11,7 +11,9 @@ from etude.core.phases import AVERAGE
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Context
+from etude.techniques import technique_class
 from etude.techniques.averaging.ema import EMA, EMAConfig, decay_at
+from etude.testing.harness import Setup, make_engine, train
 
 
 def model() -> nn.Module:
@@ -119,6 +121,33 @@ def test_decay_zero_is_absent(tiny_context: Callable[..., Context]) -> None:
     assert plan.entries() == []
     plan.attach(EMA(EMAConfig(decay=0.9)))
     assert plan.one(AVERAGE) is not None
+
+
+def test_the_default_averages_over_many_steps() -> None:
+    """A decay of 0.1, as one of the sources has it, keeps a tenth of the past and hardly averages."""
+    assert EMAConfig().decay >= 0.99
+    search = EMAConfig.model_fields["decay"].json_schema_extra
+    assert isinstance(search, dict)
+    assert search["search"]["low"] >= 0.9  # type: ignore[index, call-overload]
+    assert decay_at(0, 0.999, warmup=True) == pytest.approx(0.1)
+    assert decay_at(10_000, 0.999, warmup=True) == 0.999
+
+
+def test_raw_and_averaged_weights_are_both_kept() -> None:
+    engine = make_engine({technique_class("ema"): {"decay": 0.9}}, Setup())
+    engine.fit()
+    state = engine.state()
+    raw, shadow = state["model"], state["techniques"]["ema"]
+    for name, value in engine.backbone.named_parameters():
+        assert torch.equal(raw[name], value)
+        assert not torch.equal(shadow[f"shadow.{name}"], value)
+
+
+def test_training_never_sees_the_average() -> None:
+    setup = Setup(dropout=0.2)
+    found = train({technique_class("ema"): {}}, setup)
+    plain = train({}, setup)
+    assert all(torch.equal(found[name], value) for name, value in plain.items() if name[:5] != "kept.")
 
 
 def test_bounds_name_the_value() -> None:

@@ -2,11 +2,17 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_contexts import make_context
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
+from etude.core.backbone import Output
+from etude.core.batch import Batch
+from etude.core.phases import LOSS
 from etude.core.plan import build_plan
+from etude.core.rng import Moment
+from etude.core.task import Kind
 from etude.errors import ConfigError
 from etude.techniques.losses.bce import bce_terms
 from etude.techniques.losses.cross_entropy import cross_entropy_terms
@@ -85,6 +91,48 @@ def test_sure_examples_have_finite_gradients(terms_of, gamma: float) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_alpha_is_refused_on_single_label_tasks() -> None:
+def _loss_in_plan(kind: Kind, alpha: float | list[float], logits: Tensor, targets: Tensor) -> Tensor:
+    loss = build_plan([Focal(FocalConfig(alpha=alpha))], make_context(kind)).one(LOSS)
+    assert loss is not None
+    n = len(logits)
+    batch = Batch({}, targets, torch.ones(n), torch.arange(n))
+    return loss(Output(logits, torch.zeros(n, 2)), batch, Moment(0, 0, 0, 10, 40))
+
+
+def test_one_alpha_weighs_the_second_label_of_a_binary_task() -> None:
+    """The paper's α_t: α for positives, 1 - α for negatives; of two softmax logits as of one sigmoid."""
+    logits = torch.tensor([[0.5, -0.2], [0.1, 1.7]])
+    found = _loss_in_plan("binary", 0.25, logits, torch.eye(2)).sum(1)
+    margin = (logits[:, 1] - logits[:, 0])[:, None]
+    theirs = focal_sigmoid_terms(margin, torch.tensor([[0.0], [1.0]]), 2.0, 0.25).sum(1)
+    assert torch.allclose(found, theirs, rtol=0, atol=1e-7)
+
+
+def test_a_list_of_alphas_is_class_weights_outside_of_the_probability() -> None:
+    logits, alphas = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), [0.1, 0.0, 3.0]
+    found = _loss_in_plan("multiclass", alphas, logits, torch.eye(3))
+    plain = focal_softmax_terms(logits, torch.eye(3), 2.0)
+    assert torch.equal(found, torch.tensor(alphas) * plain)
+
+
+def test_a_list_of_alphas_weighs_each_labels_positives_and_negatives() -> None:
+    logits = torch.zeros(2, 3)
+    targets = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    found = _loss_in_plan("multilabel", [0.25, 0.5, 1.0], logits, targets)
+    term = 0.25 * torch.tensor(2.0).log() / 3
+    assert torch.allclose(found / term, torch.tensor([[0.25, 0.5, 1.0], [0.75, 0.5, 0.0]]))
+
+
+def test_one_alpha_is_refused_on_multiclass_tasks() -> None:
     with pytest.raises(ConfigError, match=r"alpha = 0.25 weighs positives against negatives.*class_weights"):
         build_plan([Focal(FocalConfig(alpha=0.25))], make_context("multiclass"))
+
+
+def test_alphas_of_the_wrong_number_or_size_are_refused() -> None:
+    with pytest.raises(ConfigError, match="alpha has 2 numbers and the task has 3 labels"):
+        build_plan([Focal(FocalConfig(alpha=[0.5, 0.5]))], make_context("multiclass"))
+    with pytest.raises(ConfigError, match=r"alpha holds 1.5.*negatives weigh 1 - alpha"):
+        build_plan([Focal(FocalConfig(alpha=[0.5, 1.5, 0.5]))], make_context("multilabel"))
+    for alpha in (0.0, 1.0, [0.5, -1.0]):
+        with pytest.raises(ValidationError):
+            FocalConfig(alpha=alpha)

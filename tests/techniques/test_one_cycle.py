@@ -6,10 +6,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from etude.core.phases import SCHEDULE
+from etude.core.phases import SCHEDULE, TUNE
 from etude.core.plan import Plan
+from etude.core.rng import Moment
 from etude.core.technique import Context
-from etude.techniques.schedules.one_cycle import OneCycle, OneCycleConfig, cosine_cycle, linear_halves
+from etude.errors import ConflictError
+from etude.techniques.schedules.one_cycle import (
+    OneCycle,
+    OneCycleConfig,
+    cosine_cycle,
+    linear_halves,
+    set_momentum,
+)
 
 
 @pytest.mark.parametrize("pct_start", [0.25, 0.3])
@@ -56,3 +64,22 @@ def test_bounds_name_the_value() -> None:
         cosine_cycle(1.01, 0.25, 25.0, 1e5)
     with pytest.raises(ValueError, match=r"progress is -1 and must lie in \[0, 1\]"):
         linear_halves(-1, 25.0)
+
+
+def test_momentum_falls_while_the_rate_rises_and_comes_back(tiny_context: Callable[..., Context]) -> None:
+    for shape, pct_start in (("cosine", 0.25), ("linear_halves", 0.5)):
+        plan = Plan(tiny_context())
+        plan.attach(OneCycle(OneCycleConfig(shape=shape, momentum=(0.95, 0.85))))
+        (tune,) = plan.many(TUNE)
+        groups = [{"betas": (0.9, 0.999)}, {"momentum": 0.9}]
+        found = []
+        for step in (0, round(100 * pct_start), 100):
+            tune(groups, Moment(0, step, 0, 10, 100))
+            found.append(groups[1]["momentum"])
+            assert groups[0]["betas"] == (found[-1], 0.999)
+        assert found == pytest.approx([0.95, 0.85, 0.95])
+
+
+def test_an_optimizer_without_momentum_is_refused() -> None:
+    with pytest.raises(ConflictError, match=r"one_cycle.momentum is given and the optimizer has no momentum"):
+        set_momentum([{"lr": 0.1}], 0.9)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from quadratic import Breaking, Quadratic
 from torch import Tensor, nn
 
 from etude.core.phases import PERTURB
@@ -13,35 +14,13 @@ from etude.core.technique import Context
 from etude.techniques.perturb.sam import SAM, SAMConfig, sharpness_aware
 
 
-class Quadratic:
-    """The loss ``w' A w / 2`` of a vector and a number, whose gradient is known."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        root = torch.randn(4, 4, generator=generator, dtype=torch.float64)
-        self.matrix = root @ root.T
-        self.params = [nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64)) for n in (3, 1)]
-        self.calls = 0
-
-    def whole(self) -> Tensor:
-        return torch.cat(self.params)
-
-    def __call__(self) -> Tensor:
-        self.calls += 1
-        for value in self.params:
-            value.grad = None
-        loss = self.whole() @ self.matrix @ self.whole() / 2
-        loss.backward()
-        return loss.detach()
-
-
 def test_equals_the_papers_formula() -> None:
     quadratic = Quadratic()
     w, a = quadratic.whole().detach().clone(), quadratic.matrix
     loss = sharpness_aware(quadratic, quadratic.params, 0.3)
     g = a @ w
     expected = a @ (w + 0.3 * g / g.norm())
-    torch.testing.assert_close(torch.cat([p.grad for p in quadratic.params]), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(quadratic.grads(), expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(loss, w @ a @ w / 2)
     assert quadratic.calls == 2
 
@@ -91,11 +70,18 @@ def test_a_gradient_that_is_not_finite_ends_the_step() -> None:
 
     def gradients() -> Tensor:
         loss = quadratic()
-        quadratic.params[0].grad[0] = float("inf")
+        quadratic.params[0].grad[0, 0] = float("inf")
         return loss
 
     assert not sharpness_aware(gradients, quadratic.params, 0.3).isfinite()
     assert quadratic.calls == 1
+    assert torch.equal(quadratic.whole(), before)
+
+
+def test_a_second_loss_that_is_not_finite_ends_the_step() -> None:
+    quadratic = Breaking(2, "loss")
+    before = quadratic.whole().detach().clone()
+    assert not sharpness_aware(quadratic, quadratic.params, 0.3).isfinite()
     assert torch.equal(quadratic.whole(), before)
 
 

@@ -1,5 +1,8 @@
 """Weighted sampling: drawn frequencies, classes of weight 0, several labels."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -45,11 +48,24 @@ def test_inverse_sqrt_draws_by_the_root_of_the_count() -> None:
     assert shares == pytest.approx([20 / 150, 50 / 150, 80 / 150], abs=0.02)
 
 
-def test_values_weigh_classes_and_zero_is_never_drawn() -> None:
-    classes = _drawn(make_context(), [3000, 3000, 3000], strategy="values", values=[0.1, 0.0, 1.0])
+def test_weights_of_classes_and_zero_is_never_drawn() -> None:
+    classes = _drawn(make_context(), [3000, 3000, 3000], weights=[0.1, 0.0, 1.0])
     counts = np.bincount(classes, minlength=3)
     assert counts[1] == 0
     assert counts[0] / 9000 == pytest.approx(0.1 / 1.1, abs=0.02)
+
+
+def test_probabilities_are_the_rows_weights_normalised_to_one() -> None:
+    """Ten classes, the first at 0.1, the second never, the rest 1: as rows, and summing to one."""
+    targets, weights = np.eye(10)[[0, 0, 1, 2, 9]], np.array([0.1, 0.0, *[1.0] * 8])
+    rows = row_weights(targets, weights, "sum")
+    assert (rows / rows.sum()).tolist() == pytest.approx([0.1 / 2.2, 0.1 / 2.2, 0, 1 / 2.2, 1 / 2.2])
+
+
+def test_weights_by_label_leave_the_others_at_one() -> None:
+    counts = np.bincount(_drawn(make_context(), [3000, 3000, 3000], weights={"b": 0.0}), minlength=3)
+    assert counts[1] == 0
+    assert counts[0] / 9000 == pytest.approx(0.5, abs=0.02)
 
 
 def test_draws_are_keyed_by_the_moment() -> None:
@@ -76,13 +92,29 @@ def test_none_is_absent() -> None:
     assert plan.entries() == []
 
 
-def test_values_of_the_wrong_length_name_both_lengths() -> None:
-    with pytest.raises(ConfigError, match="values has 9 numbers and the task has 3 classes"):
-        _drawn(make_context(), [5, 5, 5], strategy="values", values=[0.1, 0, 1, 1, 1, 1, 1, 1, 1])
+def test_weights_of_the_wrong_length_name_both_lengths() -> None:
+    with pytest.raises(
+        ConfigError, match=r"weighted_sampling.weights has 9 numbers and the task has 3 classes"
+    ):
+        _drawn(make_context(), [5, 5, 5], weights=[0.1, 0, 1, 1, 1, 1, 1, 1, 1])
 
 
 def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ConfigError, match="all 10 rows have weight 0, so none can be drawn"):
-        _drawn(make_context(), [5, 0, 5], strategy="values", values=[0.0, 1.0, 0.0])
-    with pytest.raises(ValidationError, match="all values are 0"):
-        WeightedSamplingConfig(strategy="values", values=[0.0, 0.0])
+        _drawn(make_context(), [5, 0, 5], weights=[0.0, 1.0, 0.0])
+    with pytest.raises(ConfigError, match=r"weighted_sampling.weights are all 0"):
+        _drawn(make_context(), [5, 5, 5], weights=[0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "weights"}, {"strategy": "inverse", "weights": [1.0, 1.0]}]
+)
+def test_weights_stand_alone(settings) -> None:
+    with pytest.raises(ValidationError, match="without a strategy, or a strategy without weights"):
+        WeightedSamplingConfig(**settings)
+
+
+def test_references_agree() -> None:
+    found = list(runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/parity/sampling.py"))["rows"]())
+    assert {name for name, _, _ in found} == {"weighted_sampling", "oversample"}
+    assert max(apart for _, _, apart in found) <= 1e-10

@@ -1,15 +1,17 @@
 """The saved model as transformers' Auto classes know it, where pooling or head are not an architecture's own.
 
 ``config.json`` says ``"model_type": "etude-text"`` and holds the network's own configuration, pooling
-and head. Importing this module registers nothing; :func:`register_with_transformers` does.
+and head, and the name and the settings of each part that a technique has put in. Importing this module
+registers nothing; :func:`register_with_transformers` does.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -21,11 +23,16 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from etude.backbones.dropout import DropoutKeys
-from etude.backbones.encode import encode
-from etude.backbones.heads import make_head
+from etude.backbones.encode import encode, encode_layers
+from etude.backbones.heads import NativeHead, make_head
 from etude.backbones.pooling import POOLINGS
+from etude.config.numbers import NumberScale
+from etude.errors import ConfigError, DataError
+from etude.parts import Head, LabelLayer, Part, Pooler, StackedHead, make_part
 
 MODEL_TYPE = "etude-text"
+
+P = TypeVar("P", bound=Part)
 
 
 class EtudeTextConfig(PreTrainedConfig):
@@ -34,9 +41,15 @@ class EtudeTextConfig(PreTrainedConfig):
     Attributes:
         network: the configuration of the network under the head.
         pooling: ``cls``, ``mean``, ``max`` or ``last``.
-        head: ``linear`` or ``mlp``.
-        head_dropout: drop probability in front of the head.
+        head: ``linear``, ``mlp``, ``native`` for the architecture's own, or a part.
+        head_dropout: drop probability in front of a linear or MLP head.
+        head_bias: whether a linear head has biases.
+        pooler: the part that pools in the place of ``pooling``, if there is one.
+        label_layer: the part on top of the head, if there is one.
         decoder: whether tokens look back only.
+        numeric: the scale of the numbers beside the text, if it takes any.
+
+    A part is ``{"name": .., "settings": ..}``, as :func:`etude.parts.make_part` takes them.
     """
 
     model_type = MODEL_TYPE
@@ -45,19 +58,29 @@ class EtudeTextConfig(PreTrainedConfig):
         self,
         network: dict[str, Any] | None = None,
         pooling: str = "mean",
-        head: str = "linear",
+        head: str | dict[str, Any] = "linear",
         head_dropout: float = 0.1,
         decoder: bool = False,
+        head_bias: bool = True,
+        pooler: dict[str, Any] | None = None,
+        label_layer: dict[str, Any] | None = None,
+        numeric: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.network = {"model_type": "bert"} if network is None else dict(network)
         self.pooling, self.head, self.head_dropout, self.decoder = pooling, head, head_dropout, decoder
+        self.head_bias, self.pooler, self.label_layer = head_bias, pooler, label_layer
+        self.numeric = numeric
         super().__init__(**kwargs)
 
     def network_config(self) -> Any:
         """The configuration of the network under the head."""
         settings = {name: value for name, value in self.network.items() if name != "model_type"}
         return CONFIG_MAPPING[self.network["model_type"]](**settings)
+
+    def scale(self) -> NumberScale | None:
+        """The scale of the numbers beside the text, if there are any."""
+        return None if self.numeric is None else NumberScale.from_json(self.numeric)
 
 
 class EtudeForSequenceClassification(PreTrainedModel):
@@ -70,11 +93,10 @@ class EtudeForSequenceClassification(PreTrainedModel):
 
     def __init__(self, config: EtudeTextConfig) -> None:
         super().__init__(config)
-        network_config = config.network_config()
-        self.network = build_network(network_config)
-        self.head = make_head(
-            config.head, network_config.hidden_size, config.num_labels, config.head_dropout, DropoutKeys()
-        )
+        self.network, self.head = build_network_and_head(config)
+        if config.label_layer is not None:
+            self.head = StackedHead(self.head, _part_of(config.label_layer, LabelLayer, "label_layer"))
+        self.pooler = None if config.pooler is None else _part_of(config.pooler, Pooler, "pooler")
         self.post_init()
 
     def get_input_embeddings(self) -> Any:
@@ -88,11 +110,17 @@ class EtudeForSequenceClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        numbers: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Map tokens (B, L), or embeddings (B, L, D) in their place, to logits (B, C).
 
-        ``labels`` add a loss by ``config.problem_type``, as in transformers' own classifiers.
+        ``labels`` add a loss by ``config.problem_type``, as in transformers' own classifiers. ``numbers``
+        (B, K) are those of the columns that ``config.numeric`` names, as the data hold them; NaN stands for
+        one that is missing.
+
+        Raises:
+            DataError: the model takes numbers beside the text and there are none, or of other columns.
         """
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -100,10 +128,63 @@ class EtudeForSequenceClassification(PreTrainedModel):
         if mask is None:
             mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        hidden = encode(self.network, inputs_embeds, mask, types, decoder=self.config.decoder)
-        logits = self.head(POOLINGS[self.config.pooling](hidden, mask))
+        logits = self.head(self._beside(self._pooled(inputs_embeds, mask, types), numbers))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _pooled(self, embedding: Tensor, mask: Tensor, types: dict[str, Tensor]) -> Tensor:
+        decoder, pooler = self.config.decoder, self.pooler
+        if pooler is not None and pooler.all_layers:
+            pooled: Tensor = pooler(
+                encode_layers(self.network, embedding, mask, types, decoder=decoder), mask
+            )
+            return pooled
+        hidden = encode(self.network, embedding, mask, types, decoder=decoder)
+        return POOLINGS[self.config.pooling](hidden, mask) if pooler is None else pooler((hidden,), mask)
+
+
+    def _beside(self, pooled: Tensor, numbers: Tensor | None) -> Tensor:
+        """Put standardised numbers behind the pooled features, where the model takes any."""
+        scale = self.config.scale()
+        if scale is None:
+            return pooled
+        shape = None if numbers is None else tuple(numbers.shape)
+        if numbers is None or shape != (len(pooled), len(scale.columns)):
+            raise DataError(
+                f"numbers has the shape {shape} and this model takes ({len(pooled)}, {len(scale.columns)}): the "
+                f"columns {', '.join(scale.columns)} of each text"
+            )
+        # The network may be moved and rounded; the scale is applied in float64 all the same.
+        scaled = torch.from_numpy(scale.apply(numbers.detach().cpu().double().numpy()))
+        return torch.cat([pooled, scaled.to(pooled.device)], dim=1)
+
+
+def build_network_and_head(config: EtudeTextConfig) -> tuple[Any, nn.Module]:
+    """Return a network and a head with random weights, as a configuration describes them."""
+    settings, keys = config.network_config(), DropoutKeys()
+    if config.head == "native":
+        settings.num_labels = config.num_labels
+        classifier = AutoModelForSequenceClassification.from_config(settings)
+        network = classifier.base_model
+        return network, NativeHead(classifier)
+    network = build_network(settings)
+    n_numbers = 0 if config.numeric is None else len(config.numeric["columns"])
+    if isinstance(config.head, str):
+        return network, make_head(
+            config.head, settings.hidden_size + n_numbers, config.num_labels, config.head_dropout, keys,
+            bias=config.head_bias,
+        )  # fmt: skip
+    return network, _part_of(config.head, Head, "head")
+
+
+def _part_of(described: Mapping[str, Any], kind: type[P], where: str) -> P:
+    part = make_part(described["name"], described["settings"])
+    if not isinstance(part, kind):
+        raise ConfigError(
+            f"the saved model names the part '{part.name}' as its {where}, which is no {kind.__name__}; "
+            "save the model again"
+        )
+    return part
 
 
 def build_network(config: Any) -> Any:

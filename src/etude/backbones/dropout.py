@@ -8,7 +8,8 @@ here 16 random bits an element come from NumPy's SFC64 and are compared in vecto
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,19 @@ class DropoutKeys:
         torch.default_generator.manual_seed(key)
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.manual_seed(key)
+
+    def replay(self) -> Callable[[], None]:
+        """Remember the place in the stream; the function that is returned goes back to it."""
+        generator = self._generator
+        if generator is None:
+            return lambda: None
+        state = generator.bit_generator.state
+
+        def go_back() -> None:
+            self._generator = generator
+            generator.bit_generator.state = state
+
+        return go_back
 
     def bits(self, n: int) -> NDArray[np.uint16]:
         """Return the next n random 16-bit numbers."""
@@ -83,11 +97,29 @@ def keyed_dropout(x: Tensor, p: float, keys: DropoutKeys) -> Tensor:
         return x
     if threshold == RESOLUTION:
         return x * 0.0
-    kept = keys.bits(x.numel()) >= np.uint16(threshold)
-    # A detour over bytes: torch converts these to floats in vector instructions, but not booleans.
-    keep = torch.from_numpy(kept.view(np.uint8)).view(x.shape).to(x.dtype)
-    dropped: Tensor = _Dropout.apply(x, keep, RESOLUTION / (RESOLUTION - threshold))
+    dropped: Tensor = _Dropout.apply(x, *keyed_mask(x.shape, p, keys, x.dtype))
     return dropped
+
+
+def keyed_mask(shape: Sequence[int], p: float, keys: DropoutKeys, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """Draw a mask on a processor: 1 where an element is kept, and the scale of what is kept.
+
+    Args:
+        shape: the mask's.
+        p: drop probability, rounded to a multiple of 1 / RESOLUTION and below 1.
+        keys: what is drawn from.
+        dtype: the mask's.
+
+    >>> keys = DropoutKeys()
+    >>> keys.set(0)
+    >>> keyed_mask((8,), 0.5, keys, torch.float32)
+    (tensor([0., 1., 1., 1., 1., 0., 1., 0.]), 2.0)
+    """
+    threshold = round(p * RESOLUTION)
+    kept = keys.bits(math.prod(shape)) >= np.uint16(threshold)
+    # A detour over bytes: torch converts these to floats in vector instructions, but not booleans.
+    keep = torch.from_numpy(kept.view(np.uint8)).view(tuple(shape)).to(dtype)
+    return keep, RESOLUTION / (RESOLUTION - threshold)
 
 
 class KeyedDropout(nn.Dropout):

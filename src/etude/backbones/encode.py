@@ -32,6 +32,24 @@ def encode(
     Returns:
         (B, L, D).
     """
+    arguments = _arguments(network, embedding, mask, inputs, decoder=decoder)
+    hidden: Tensor = network(**arguments).last_hidden_state
+    return hidden
+
+
+def encode_layers(
+    network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor], *, decoder: bool
+) -> tuple[Tensor, ...]:
+    """Return the features (B, L, D) after every layer; arguments as for :func:`encode`."""
+    arguments = _arguments(network, embedding, mask, inputs, decoder=decoder)
+    found = network(**arguments, output_hidden_states=True)
+    # The first is what went into the first layer; the last may lack a final norm that the output has.
+    return (*found.hidden_states[1:-1], found.last_hidden_state)
+
+
+def _arguments(
+    network: Any, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor], *, decoder: bool
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {"inputs_embeds": embedding, "attention_mask": mask}
     taken = _parameters(type(network).forward)
     if "token_type_ids" in inputs and "token_type_ids" in taken:
@@ -40,8 +58,7 @@ def encode(
         arguments["use_cache"] = False
         if "position_ids" in taken:
             arguments["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp_min(0)
-    hidden: Tensor = network(**arguments).last_hidden_state
-    return hidden
+    return arguments
 
 
 @lru_cache

@@ -103,8 +103,12 @@ class _Pooled(nn.Module):
         )
 
 
-def make_head(kind: str, d_in: int, n_classes: int, dropout: float, keys: DropoutKeys) -> nn.Module:
+def make_head(
+    kind: str, d_in: int, n_classes: int, dropout: float, keys: DropoutKeys, *, bias: bool = True
+) -> nn.Module:
     """Return a head of a kind (``linear`` or ``mlp``) with torch's own first weights.
+
+    ``bias`` is that of the linear head.
 
     Raises:
         ConfigError: there is no such head.
@@ -113,8 +117,9 @@ def make_head(kind: str, d_in: int, n_classes: int, dropout: float, keys: Dropou
         raise ConfigError(f"backbone.head = {kind!r} is unknown; use 'linear' or 'mlp'")
     # Weights are drawn by `draw_fresh` or read from a file afterwards.
     with torch.random.fork_rng(devices=[]):
-        head = LinearHead if kind == "linear" else MLPHead
-        return head(d_in, n_classes, dropout, keys)
+        if kind == "linear":
+            return LinearHead(d_in, n_classes, dropout, keys, bias=bias)
+        return MLPHead(d_in, n_classes, dropout, keys)
 
 
 def draw_fresh(parameters: Iterable[tuple[str, nn.Parameter]], seed: int, std: float) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from etude.backbones.attention import use_keyed_attention
 from etude.backbones.blocks import find_blocks
 from etude.backbones.dropout import DropoutKeys, key_dropout_layers
-from etude.backbones.encode import attention_mask_of, encode
+from etude.backbones.encode import attention_mask_of, encode, encode_layers
+from etude.backbones.fast_encoder import encode_fast
 from etude.backbones.heads import LinearHead
 from etude.backbones.pooling import POOLINGS
 from etude.backbones.saving import save_text_backbone
 from etude.backbones.vocabulary import CompactEmbedding, can_compact
+from etude.config.numbers import NumberScale
 from etude.core.backbone import Backbone
 
 
@@ -27,11 +31,12 @@ class TextBackbone(Backbone):
 
     Inputs are ``input_ids`` (B, L), ``attention_mask`` (B, L) and, for pairs, ``token_type_ids`` (B, L).
     Padding may stand on either side for decoders; encoders count positions from the left, as
-    transformers does, so pad them on the right.
+    transformers does, so pad them on the right. A backbone with a scale also takes ``numbers`` (B, K),
+    standardised by it, which stand behind the pooled features (B, D) in what the head sees.
 
     Attributes:
         network: the network under the pooling, in transformers' own class.
-        head: from the pooled features (B, D) to logits (B, C).
+        head: from the features (B, D + K) to logits (B, C).
         pooling: ``native``, ``cls``, ``mean``, ``max`` or ``last``.
         pooled_by: the pooling that runs; another one than ``pooling`` only where that is native.
         decoder: whether tokens look back only.
@@ -39,10 +44,11 @@ class TextBackbone(Backbone):
         mask_token_id: id of the mask token; without one the backbone lacks the capability ``"tokens"``.
         pad_token_id: id of the padding token.
         special_ids: ids of all special tokens.
-        fingerprint: hash of the vocabulary.
+        scale: of the numbers beside the text, or none.
+        fingerprint: hash of the vocabulary, and of the scale if there is one.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head", "parts"})
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class TextBackbone(Backbone):
         pooling: str,
         pooled_by: str,
         decoder: bool,
+        scale: NumberScale | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -65,6 +72,7 @@ class TextBackbone(Backbone):
             pooling: see the class.
             pooled_by: see the class.
             decoder: see the class.
+            scale: see the class.
         """
         super().__init__()
         self.network, self.head, self.tokenizer = network, head, tokenizer
@@ -77,29 +85,55 @@ class TextBackbone(Backbone):
         self.pad_token_id: int = tokenizer.pad_token_id
         self.mask_token_id: int | None = tokenizer.mask_token_id
         self.special_ids: tuple[int, ...] = tuple(sorted(set(tokenizer.all_special_ids)))
-        self.fingerprint = fingerprint_of(tokenizer)
+        self.scale = scale
+        self.n_numbers = 0 if scale is None else len(scale.columns)
+        self.fingerprint = fingerprint_of(tokenizer, scale)
         if self.mask_token_id is None:
             self.capabilities = self.capabilities - {"tokens"}  # type: ignore[misc]  # of this one only
         if not isinstance(head, LinearHead):
-            self.capabilities = self.capabilities - {"linear_head"}  # type: ignore[misc]
-
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.features_from(self.embed(inputs), inputs)
+            self.capabilities = self.capabilities - {"linear_head"}  # type: ignore[misc]  # as above
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         embedding: Tensor = self.network.get_input_embeddings()(inputs["input_ids"])
         return embedding
 
-    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         mask = attention_mask_of(inputs)
-        hidden = encode(self.network, embedding, mask, inputs, decoder=self.decoder)
-        return self._pool(hidden, mask)
+        if self.gives_all_layers:
+            return encode_layers(self.network, embedding, mask, inputs, decoder=self.decoder)
+        hidden = encode_fast(self.network, embedding, mask, inputs, self._keys)
+        if hidden is None:
+            hidden = encode(self.network, embedding, mask, inputs, decoder=self.decoder)
+        return (hidden,)
+
+    def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+        mask = attention_mask_of(inputs)
+        pooled: Tensor = self._pool(layers[-1], mask) if self.pooler is None else self.pooler(layers, mask)
+        return torch.cat([pooled, inputs["numbers"]], dim=1) if self.n_numbers else pooled
+
+    def put_head(self, head: nn.Module) -> None:
+        key_dropout_layers(head, self._keys)
+        super().put_head(head)
+
+    def put_pooler(self, pooler: nn.Module) -> None:
+        key_dropout_layers(pooler, self._keys)
+        super().put_pooler(pooler)
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
-        return [*find_blocks(self.network), ("head", self.head)]
+        pooler = [] if self.pooler is None else [("pooler", self.pooler)]
+        return [*find_blocks(self.network), *pooler, ("head", self.head)]
 
     def key_randomness(self, key: int) -> None:
         self._keys.set(key)
+
+    def replay_randomness(self) -> Callable[[], None]:
+        others, own = super().replay_randomness(), self._keys.replay()
+
+        def go_back() -> None:
+            others()
+            own()
+
+        return go_back
 
     def compact(self, token_ids: NDArray[np.int64]) -> bool:
         """Train only the embedding rows of these tokens and of the special tokens.
@@ -127,9 +161,11 @@ class TextBackbone(Backbone):
         save_text_backbone(self, folder, metadata)
 
 
-def fingerprint_of(tokenizer: Any) -> str:
-    """Return a hash of a tokenizer's vocabulary: 16 hexadecimal digits."""
+def fingerprint_of(tokenizer: Any, scale: NumberScale | None = None) -> str:
+    """Return a hash of a tokenizer's vocabulary, and of a scale: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for word, number in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{word}\0{number}\n".encode(errors="surrogatepass"))
+    if scale is not None:
+        digest.update(json.dumps(scale.to_json()).encode())
     return digest.hexdigest()[:16]

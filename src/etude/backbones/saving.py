@@ -23,6 +23,7 @@ from etude.backbones.automodel import EtudeForSequenceClassification, EtudeTextC
 from etude.backbones.heads import LinearHead, MLPHead, NativeHead
 from etude.backbones.vocabulary import CompactEmbedding
 from etude.errors import RunError
+from etude.parts import Head, Part, StackedHead
 
 if TYPE_CHECKING:
     from etude.backbones.model import TextBackbone
@@ -71,12 +72,14 @@ def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
         RunError: the head has no form that can be saved.
     """
     head = backbone.head
-    if backbone.pooling == "native" and isinstance(head, NativeHead):
+    # The architecture's own class knows neither another pooler nor labels on top of its head.
+    native = backbone.pooling == "native" and backbone.pooler is None
+    if native and isinstance(head, NativeHead):
         form = _native_form(backbone, dict(head.classifier.state_dict()))
-    elif backbone.pooling == "native" and isinstance(head, LinearHead) and head.out.bias is None:
+    elif native and isinstance(head, LinearHead) and head.out.bias is None:
         form = _native_form(backbone, {"score.weight": head.out.weight})
     else:
-        form = _own_form(backbone, plain_head(head))
+        form = _own_form(backbone)
     config, prefix, head_state = form
     config.dtype = torch.float32
     tensors = {f"{prefix}.{name}": value for name, value in network_state(backbone.network).items()}
@@ -84,21 +87,54 @@ def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
     return config, {name: _as_saved(value) for name, value in (tensors | head_state).items()}
 
 
-def _own_form(backbone: TextBackbone, head: LinearHead | MLPHead) -> tuple[Any, str, dict[str, Tensor]]:
+def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
     network = backbone.network.config
+    stacked = backbone.head
+    labels = stacked.labels if isinstance(stacked, StackedHead) else None
+    head = saved_head(stacked.base if isinstance(stacked, StackedHead) else stacked)
     config = EtudeTextConfig(
         network=_network_settings(network),
         pooling=backbone.pooled_by,
-        head="mlp" if isinstance(head, MLPHead) else "linear",
-        head_dropout=float(head.dropout.p),
+        head=_kind_of(head),
+        head_dropout=float(head.dropout.p) if isinstance(head, (LinearHead, MLPHead)) else 0.0,
+        head_bias=not isinstance(head, LinearHead) or head.out.bias is not None,
+        pooler=None if backbone.pooler is None else described(backbone.pooler),
+        label_layer=None if labels is None else described(labels),
         decoder=backbone.decoder,
+        numeric=None if backbone.scale is None else backbone.scale.to_json(),
         id2label=dict(network.id2label),
         label2id=dict(network.label2id),
         problem_type=network.problem_type,
         pad_token_id=network.pad_token_id,
         architectures=[EtudeForSequenceClassification.__name__],
     )
-    return config, "network", {f"head.{name}": value for name, value in head.state_dict().items()}
+    state = _named("head" if labels is None else "head.base", head) | _named("head.labels", labels)
+    return config, "network", state | _named("pooler", backbone.pooler)
+
+
+def _named(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
+    state = {} if module is None else module.state_dict()
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def _kind_of(head: nn.Module) -> str | dict[str, Any]:
+    if isinstance(head, Part):
+        return described(head)
+    return {LinearHead: "linear", MLPHead: "mlp", NativeHead: "native"}[type(head)]
+
+
+def described(part: nn.Module) -> dict[str, Any]:
+    """Return the name and the settings that a part is made of again.
+
+    Raises:
+        RunError: the module is no part.
+    """
+    if not isinstance(part, Part):
+        raise RunError(
+            f"the backbone holds a {type(part).__name__}, which has no saved form; make it a part of "
+            "etude.parts"
+        )
+    return {"name": part.name, "settings": part.settings}
 
 
 def _network_settings(network: Any) -> dict[str, Any]:
@@ -120,18 +156,18 @@ def _native_form(backbone: TextBackbone, head_state: dict[str, Tensor]) -> tuple
     return config, architecture.base_model_prefix, head_state
 
 
-def plain_head(head: Any) -> LinearHead | MLPHead:
-    """Return the linear or MLP head that predicts what ``head`` predicts.
+def saved_head(head: Any) -> LinearHead | MLPHead | NativeHead | Head:
+    """Return the head to save, which predicts what ``head`` predicts.
 
     A technique may put its own head on a backbone. If that has a method ``for_inference``, it gives the
     head to save; if it is one linear layer and dropout, that layer is saved.
 
     Raises:
-        RunError: neither holds.
+        RunError: it is none of these, nor a part.
     """
     if hasattr(head, "for_inference"):
         head = head.for_inference()
-    if isinstance(head, (LinearHead, MLPHead)):
+    if isinstance(head, (LinearHead, MLPHead, NativeHead, Head)):
         return head
     leaves = [module for module in head.modules() if not list(module.children())]
     layers = [module for module in leaves if isinstance(module, nn.Linear)]
@@ -139,8 +175,8 @@ def plain_head(head: Any) -> LinearHead | MLPHead:
     if len(layers) != 1 or others:
         names = ", ".join(type(module).__name__ for module in leaves)
         raise RunError(
-            f"the head is made of {names}, which has no saved form; give its class a method for_inference "
-            "that returns a LinearHead or an MLPHead"
+            f"the head is made of {names}, which has no saved form; make it a part of etude.parts, or give "
+            "its class a method for_inference that returns a LinearHead or an MLPHead"
         )
     return LinearHead.around(layers[0], next((m.p for m in leaves if isinstance(m, nn.Dropout)), 0.0))
 
@@ -151,7 +187,19 @@ def network_state(network: nn.Module) -> dict[str, Tensor]:
     for name, module in network.named_modules():
         if isinstance(module, CompactEmbedding):
             state[f"{name}.weight"] = module.full_weight()
+        elif hasattr(module, "get_base_layer") and hasattr(module, "get_delta_weight"):
+            _fold_adapter(state, name, module)
     return state
+
+
+def _fold_adapter(state: dict[str, Tensor], name: str, layer: Any) -> None:
+    """Put a plain layer in the place of one that peft gave an adapter: W + (alpha / r) B A."""
+    base = layer.get_base_layer()
+    for inner in [other for other in state if other.startswith(f"{name}.")]:
+        del state[inner]
+    state[f"{name}.weight"] = base.weight + sum(layer.get_delta_weight(a) for a in layer.active_adapters)
+    if base.bias is not None:
+        state[f"{name}.bias"] = base.bias
 
 
 def _as_saved(value: Tensor) -> Tensor:

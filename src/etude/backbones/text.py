@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from etude.backbones.hub import (
 )
 from etude.backbones.model import TextBackbone
 from etude.backbones.pooling import POOLINGS, pooling_of_sentence_transformer
+from etude.backbones.saving import METADATA
+from etude.config.numbers import NumberScale
 from etude.config.run import BackboneConfig
 from etude.core.task import Task
 from etude.errors import ConfigError, RunError
@@ -59,7 +62,12 @@ class _Parts:
 
 
 def load_text_backbone(
-    config: BackboneConfig, task: Task, *, seed: int, tokenizer: Any = None
+    config: BackboneConfig,
+    task: Task,
+    *,
+    seed: int,
+    tokenizer: Any = None,
+    scale: NumberScale | None = None,
 ) -> TextBackbone:
     """Open a checkpoint and put a fresh head for the task on it.
 
@@ -68,6 +76,7 @@ def load_text_backbone(
         task: names the labels.
         seed: what the head's first weights depend on, and nothing else.
         tokenizer: what :func:`load_tokenizer` gave for the same config, to save opening it twice.
+        scale: of the numbers that join the text's features in front of the head, if there are any.
 
     Raises:
         ConfigError: there is no such checkpoint, or the settings do not fit it.
@@ -76,6 +85,8 @@ def load_text_backbone(
     tokenizer = load_tokenizer(config) if tokenizer is None else tokenizer
     settings = load_config(source)
     pooling = choose_pooling(config, source, settings)
+    if scale is not None and pooling == "native":
+        pooling = _pooling_beside_numbers(config, settings)
     _check_length(config, settings)
     if pooling == "native" and config.head != "linear":
         raise ConfigError(
@@ -95,13 +106,14 @@ def load_text_backbone(
         parts = _native_parts(network, config.head_dropout, keys)
     else:
         without_pooler(network)
-        head = make_head(config.head, settings.hidden_size, task.n_classes, config.head_dropout, keys)
+        width = settings.hidden_size + (0 if scale is None else len(scale.columns))
+        head = make_head(config.head, width, task.n_classes, config.head_dropout, keys)
         parts = _Parts(network, head, pooling, pooling, keys)
     _draw_fresh(parts, missing, config.path, seed)
     if config.layers is not None:
         keep_layers(parts.network, config.layers)
     _name_labels(parts.network.config, task)
-    return _assemble(parts, tokenizer).train()
+    return _assemble(parts, tokenizer, scale).train()
 
 
 def load_saved(folder: Path) -> TextBackbone:
@@ -133,7 +145,23 @@ def load_saved(folder: Path) -> TextBackbone:
         parts.network.config.problem_type = settings.problem_type
     else:
         parts = _native_parts(model, None, keys)
-    return _assemble(parts, load_saved_tokenizer(folder)).eval()
+    scale = settings.scale() if isinstance(model, EtudeForSequenceClassification) else None
+    backbone = _assemble(parts, load_saved_tokenizer(folder), scale)
+    if isinstance(model, EtudeForSequenceClassification) and model.pooler is not None:
+        backbone.put_pooler(model.pooler)
+    backbone.trained_with = techniques_of(folder)
+    return backbone.eval()
+
+
+def techniques_of(folder: Path) -> frozenset[str]:
+    """Return the techniques that trained a saved model; none where its ``etude.json`` does not tell."""
+    path = folder / METADATA
+    if not path.is_file():
+        return frozenset()
+    try:
+        return frozenset(json.loads(path.read_text("utf-8")).get("techniques", ()))
+    except (ValueError, AttributeError, TypeError):
+        raise RunError(f"{path} is damaged; train the model again, or copy the whole folder") from None
 
 
 def load_saved_tokenizer(folder: Path) -> Any:
@@ -170,7 +198,21 @@ def choose_pooling(config: BackboneConfig, source: Source, settings: Any) -> str
     return "last" if is_decoder(settings) else "native"
 
 
-def _assemble(parts: _Parts, tokenizer: Any) -> TextBackbone:
+def _pooling_beside_numbers(config: BackboneConfig, settings: Any) -> str:
+    """The pooling in the place of the architecture's own, whose head has no room for numbers.
+
+    Raises:
+        ConfigError: the config insists on it.
+    """
+    if config.pooling == "native":
+        raise ConfigError(
+            "backbone.pooling = 'native' brings the architecture's own head, which takes no numbers beside the "
+            "text; use another pooling, as 'cls' or 'mean', or remove data.numeric"
+        )
+    return str(getattr(settings, "classifier_pooling", "cls"))
+
+
+def _assemble(parts: _Parts, tokenizer: Any, scale: NumberScale | None) -> TextBackbone:
     return TextBackbone(
         parts.network,
         parts.head,
@@ -179,6 +221,7 @@ def _assemble(parts: _Parts, tokenizer: Any) -> TextBackbone:
         pooling=parts.pooling,
         pooled_by=parts.pooled_by,
         decoder=is_decoder(parts.network.config),
+        scale=scale,
     )
 
 

@@ -7,9 +7,9 @@ belongs to the technique, and is validated by its own config class when the run 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etude.config.fields import Probability, Strict, Time, setting
 
@@ -31,8 +31,24 @@ class DataConfig(Strict):
     label_separator: str | None = setting(
         None, help="what separates the labels of one cell, for multilabel data in csv files"
     )
+    numeric: list[str] = setting([], help="columns of numbers that join the text's features")
+    numeric_missing: Literal["error", "mean"] = setting(
+        "error", help="a missing number is an error, or counts as the training part's mean"
+    )
     weight: str | None = setting(None, help="column of example weights (0 or more)")
     limit: int | None = setting(None, help="use only this many training rows, chosen at random", gt=0)
+
+    @model_validator(mode="after")
+    def _columns_have_one_meaning(self) -> Self:
+        labels = [self.labels] if isinstance(self.labels, str) else self.labels
+        others = {name: "the label" for name in labels} | {self.text: "the text"}
+        others |= {name: "the second text" for name in [self.text_pair] if name is not None}
+        for name in self.numeric:
+            if name in others:
+                raise ValueError(f"numeric names {name!r}, the column of {others[name]}; name other columns")
+            if self.numeric.count(name) > 1:
+                raise ValueError(f"numeric names {name!r} {self.numeric.count(name)} times; name it once")
+        return self
 
 
 class BackboneConfig(Strict):

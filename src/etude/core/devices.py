@@ -38,6 +38,14 @@ class Devices:
             share = share.replace(weights=torch.zeros_like(share.weights))
         return share
 
+    def share_of(self, values: Tensor, batch: Batch) -> Tensor:
+        """This process's rows of values (B, ...) of the macro-batch, as :meth:`share` has them."""
+        if self.n == 1:
+            return values
+        rank, size = self._accelerator.process_index, self._size(batch)
+        mine = values[rank * size : (rank + 1) * size]
+        return mine if len(mine) else torch.zeros_like(values[:1])
+
     def first_micro(self, batch: Batch, micro_batch_size: int) -> int:
         """The number that this process's first micro-batch has among all of the step."""
         if self.n == 1:
@@ -49,10 +57,11 @@ class Devices:
         return -(-len(batch) // self.n)
 
     def gather(self, values: Tensor, batch: Batch) -> Tensor:
-        """All processes' values (B,), from each process's values of its share."""
+        """All processes' values (B, ...), from each process's values of its share."""
         if self.n == 1:
             return values
-        padded = torch.nn.functional.pad(values, (0, self._size(batch) - len(values)))
+        padded = values.new_zeros(self._size(batch), *values.shape[1:])
+        padded[: len(values)] = values
         gathered: Tensor = self._accelerator.gather(padded)
         return gathered[: len(batch)]
 

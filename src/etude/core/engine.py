@@ -15,13 +15,14 @@ from etude.core import phases
 from etude.core.backbone import Backbone
 from etude.core.checkpoint import save_checkpoint
 from etude.core.examples import Examples
-from etude.core.feed import FeatureCache, Feed, make_batch, start_model
+from etude.core.feed import FeatureCache, Feed, make_batch, show, start_model
 from etude.core.groups import Freezer, make_groups
 from etude.core.memory import step_within_memory
 from etude.core.observe import Reporter
 from etude.core.phases import Rows, View
 from etude.core.plan import Plan
 from etude.core.predict import predict
+from etude.core.rates import Rates
 from etude.core.rng import Moment
 from etude.core.step import Step, StepResult
 from etude.core.timetable import moment_of_epoch
@@ -59,6 +60,8 @@ class Engine:
         step: optimizer steps done.
         epoch: the running epoch, from 0.
         position: macro-batches of the running epoch that are done.
+        skipped: steps left out in a row, up to now, since something was not finite.
+        optimizer, loss, reporter: torch's optimizer; the latest step's loss, on the device; who is told.
     """
 
     def __init__(
@@ -76,10 +79,9 @@ class Engine:
         for edit in plan.many(phases.MODEL):
             backbone = edit(backbone)
         self.plan, self.backbone, self.settings = plan, backbone, settings
-        self.train, self.validation = train, validation
-        self.accelerator = accelerator
-        self.step = self.epoch = self.position = 0
-        self._score, self._reporter = score, reporter or Reporter()
+        self.train, self.validation, self.accelerator = train, validation, accelerator
+        self.step = self.epoch = self.position = self.skipped = 0
+        self._score, self.reporter = score, reporter or Reporter()
         self._log: Log = _silent
         self._checkpoints: Path | None = None
         self._extra_state: Mapping[str, Any] = {}
@@ -93,17 +95,17 @@ class Engine:
         self.model, prepared = accelerator.prepare(backbone, optimizer)
         # The wrapper is there for the gradient scaler, and inspects signatures at every step.
         self.optimizer = optimizer if accelerator.scaler is None else prepared
-        self._schedule = plan.one(phases.SCHEDULE) or _flat
-        self._warmup = plan.one(phases.WARMUP)
+        self._rates = Rates(plan, settings.total_steps)
         self._average = plan.one(phases.AVERAGE)
         self._observers = plan.many(phases.OBSERVE)
         self._freezer = Freezer(backbone, self.groups)
         self._step = Step(plan, backbone, self.model, self.optimizer, accelerator, settings.micro_batch_size)
         self._feed = Feed(plan, train, settings.batch_size)
         self._features = FeatureCache(
-            plan, self._freezer, self.model, accelerator, self._reporter, on=settings.cache_features
+            plan, self._freezer, self.model, accelerator, self.reporter, on=settings.cache_features
         )
         self._loss_sum, self._loss_count = torch.zeros((), device=accelerator.device), 0
+        self.loss = self._loss_sum.clone()
         self._evaluated = -1
         self._stop = self._note = ""
         self._wants: set[str] = set()
@@ -148,6 +150,8 @@ class Engine:
     def _finish(self) -> None:
         if self._evaluated != self.step:
             self.evaluate()
+        if self._average is not None and self._average.settle(self):
+            self.evaluate()
         self.save()
         for observer in self._observers:
             observer.on_end(self)
@@ -159,7 +163,7 @@ class Engine:
 
     def _one_epoch(self) -> None:
         view, batches = self._feed.epoch(moment_of_epoch(self.plan.context, self.epoch))
-        with self._reporter.bar(
+        with self.reporter.bar(
             f"epoch {self.epoch + 1}/{self.settings.epochs}", len(batches), "steps"
         ) as bar:
             bar.advance(self.position)
@@ -179,26 +183,19 @@ class Engine:
         if self._freezer.changes_at(self.step):
             self._freezer.apply(self.step)
             self._features.refresh()
-        lr_factor = self._lr_factor()
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * lr_factor
+        moment = self.moment()
+        self._rates.set(self.optimizer.param_groups, moment)
         batch = make_batch(self._features.of(self.train), view, rows)
-        result = step_within_memory(self._step, batch, self.moment(), self._reporter)
-        self.position += 1
+        result = step_within_memory(self._step, batch, moment, self.reporter)
+        self.position, self.loss = self.position + 1, result.loss
         if result.done:
-            self.step += 1
+            self.step, self.skipped = self.step + 1, 0
             self._loss_sum += result.loss
             self._loss_count += 1
         else:
-            self._reporter.warn(f"step {self.step + 1} was skipped: its loss or gradient is not finite")
+            self.skipped += 1
+            self.reporter.warn(f"step {self.step + 1} was skipped: its loss or gradient is not finite")
         self._after_step(result, last=last)
-
-    def _lr_factor(self) -> float:
-        step, total = self.step, self.settings.total_steps
-        rise = self.plan.context.steps(self._warmup.duration) if self._warmup is not None else 0
-        if self._warmup is not None and step < rise:
-            return self._warmup.factor(step / rise)
-        return self._schedule((step - rise) / max(total - rise, 1))
 
     def _after_step(self, result: StepResult, *, last: bool) -> None:
         for observer in self._observers:
@@ -236,16 +233,25 @@ class Engine:
         """Within this context the model has the weights to keep: the average's, where there is one."""
         return self._average.lend(self.backbone) if self._average is not None else nullcontext()
 
+    def scores(self) -> dict[str, float]:
+        """Score the validation part with the weights as they are; empty where there is none."""
+        if self.validation is None or self._score is None:
+            return {}
+        examples = self._features.of(self.validation)
+        logits = predict(self.model, examples, self.accelerator, reporter=self.reporter, title="validation")
+        return self._score(logits, self.validation)
+
+    def show_training_rows(self) -> None:
+        """Run the training rows through the model, in the mode in which it trains, without gradients."""
+        show(self.model, self._features.of(self.train), self.accelerator, self.reporter)
+
     def evaluate(self) -> dict[str, float]:
         """Score the validation part with the weights to keep, and log the scores."""
         self._evaluated = self.step
-        if self.validation is None or self._score is None:
-            return {}
         with self.final_weights():
-            examples = self._features.of(self.validation)
-            logits = predict(self.model, examples, self.accelerator, reporter=self._reporter,
-                             title="validation")  # fmt: skip
-        scores = self._score(logits, self.validation)
+            scores = self.scores()
+        if not scores:
+            return {}
         self.log({"validation": scores})
         for observer in self._observers:
             observer.on_evaluation(self, scores)
@@ -257,7 +263,7 @@ class Engine:
         optimizer = self.optimizer.state_dict()["state"]
         return {
             "engine": {"step": self.step, "epoch": self.epoch, "position": self.position,
-                       "loss_sum": self._loss_sum, "loss_count": self._loss_count,
+                       "loss_sum": self._loss_sum, "loss_count": self._loss_count, "skipped": self.skipped,
                        "evaluated": self._evaluated, "micro_batch_size": self._step.micro_batch_size},
             "model": self.backbone.state_dict(),
             "optimizer": {str(i): state for i, state in optimizer.items()},
@@ -272,6 +278,7 @@ class Engine:
         self.step, self.epoch, self.position = mine["step"], mine["epoch"], mine["position"]
         self._loss_sum.copy_(mine["loss_sum"])
         self._loss_count, self._evaluated = mine["loss_count"], mine["evaluated"]
+        self.skipped = mine["skipped"]
         self._step.micro_batch_size = mine["micro_batch_size"]
         self.backbone.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]
@@ -291,8 +298,3 @@ class Engine:
 
 def _silent(record: Mapping[str, Any]) -> None:
     """The log of an engine whose caller keeps none."""
-
-
-def _flat(progress: float) -> float:
-    """The schedule of a plan without one."""
-    return 1.0

@@ -19,6 +19,9 @@ from etude.core.plan import Plan
 from etude.core.predict import CachedFeatures, Subset, predict
 from etude.core.rng import Moment
 
+SHOWN_TOGETHER = 64
+"""Rows of one pass that only takes statistics."""
+
 
 class Feed:
     """The macro-batches of each epoch, a function of the plan, the epoch and nothing else."""
@@ -35,7 +38,7 @@ class Feed:
         view, drawn = self._draw(moment)
         size = self.batch_size(moment)
         if self._order is not None:
-            drawn = drawn[self._order(view.lengths[drawn], size, moment)]
+            drawn = drawn[self._order(view.select(drawn), size, moment)]
         else:
             drawn = moment.numpy("shuffle").permutation(drawn)
         return view, [drawn[at : at + size] for at in range(0, len(drawn), size)]
@@ -104,3 +107,12 @@ def start_model(plan: Plan, backbone: Backbone, train: Examples, cache: FeatureC
     start = plan.one(phases.START)
     if start is not None:
         start(backbone, lambda rows: cache.compute(train, rows), train.targets, train.weights)
+
+
+def show(model: Any, examples: Examples, accelerator: Any, reporter: Reporter) -> None:
+    """Run examples through the model in its present mode, without gradients, in their own order."""
+    with torch.no_grad(), reporter.bar("statistics", len(examples), "rows") as bar:
+        for start in range(0, len(examples), SHOWN_TOGETHER):
+            rows = np.arange(start, min(start + SHOWN_TOGETHER, len(examples)))
+            model({name: value.to(accelerator.device) for name, value in examples.inputs(rows).items()})
+            bar.advance(len(rows))

@@ -39,6 +39,7 @@ def describe_parameters(backbone: Backbone) -> list[Parameter]:
                 n_blocks=len(blocks),
                 in_norm="Norm" in owner,
                 in_embedding=owner.endswith("Embedding"),
+                in_pooler=block_name == "pooler",
             )
     missing = [name for key, name in names.items() if key not in found]
     if missing:
@@ -74,7 +75,8 @@ def make_groups(
     """Merge the rules of all techniques into groups.
 
     Learning-rate scales are multiplied, weight decay is off if any rule says so, and a parameter is
-    frozen until the latest of the rules' times.
+    frozen until the latest of the rules' times. A group is named by its first and its last block, as
+    ``"0: embeddings to layer.5, no decay"``.
     """
     groups: dict[tuple[float, bool, int], Group] = {}
     for parameter in describe_parameters(backbone):
@@ -88,9 +90,13 @@ def make_groups(
         key = (lr_scale, no_decay, frozen_until)
         if key not in groups:
             decay = 0.0 if no_decay else spec.weight_decay
-            groups[key] = Group(f"group{len(groups)}", [], spec.lr * lr_scale, decay, frozen_until, set())
+            groups[key] = Group("", [], spec.lr * lr_scale, decay, frozen_until, set())
         groups[key].params.append(parameter.value)
         groups[key].blocks.add(parameter.block)
+    blocks = [name for name, _ in backbone.blocks()]
+    for i, ((_, no_decay, _), group) in enumerate(groups.items()):
+        span = dict.fromkeys((blocks[min(group.blocks)], blocks[max(group.blocks)]))
+        group.name = f"{i}: {' to '.join(span)}{', no decay' if no_decay else ''}"
     return list(groups.values())
 
 

@@ -52,11 +52,12 @@ class Parameter:
     n_blocks: int
     in_norm: bool
     in_embedding: bool
+    in_pooler: bool = False
 
     @property
     def in_head(self) -> bool:
-        """Whether the parameter belongs to the head, the last block."""
-        return self.block == self.n_blocks - 1
+        """Whether the parameter is fresh: of the head, the last block, or of a pooler with weights."""
+        return self.in_pooler or self.block == self.n_blocks - 1
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,13 @@ class Average(Protocol):
     def lend(self, model: nn.Module) -> AbstractContextManager[None]:
         """Put the shadow's weights into the model, and the raw ones back on leaving."""
 
+    def settle(self, run: Any) -> bool:
+        """Make the shadow ready to be kept, at the end of the run; say whether it has changed.
+
+        ``run`` is the engine: ``run.scores()`` scores weights, and ``run.show_training_rows()`` lets
+        statistics such as BatchNorm's be taken again.
+        """
+
 
 class Observer(Protocol):
     """Somebody who looks on and may ask for a stop, an evaluation or a checkpoint."""
@@ -118,7 +126,8 @@ Factor = Callable[[float], float]
 ChangeView = Callable[[View, Moment], View]
 Sample = Callable[[View, Moment], Rows]
 BatchSize = Callable[[Moment], int]
-Order = Callable[[NDArray[np.int64], int, Moment], Rows]
+Order = Callable[[View, int, Moment], Rows]
+Tune = Callable[[Sequence[dict[str, Any]], Moment], None]
 Adjust = Callable[[nn.Module, Moment], None]
 ChangeBatch = Callable[[Batch, Moment], Batch]
 Soften = Callable[[Tensor, Moment], Tensor]
@@ -126,6 +135,7 @@ Gradients = Callable[[], Tensor]
 Perturb = Callable[[Gradients, Sequence[nn.Parameter], Moment], Tensor]
 Forward = Callable[[ModelCall, Batch, Moment], Output]
 Loss = Callable[[Output, Batch, Moment], Tensor]
+BatchLoss = Callable[[Tensor, Batch, Moment], Tensor]
 WeighClass = Callable[[Tensor, Batch], Tensor]
 WeighExample = Callable[[Tensor, Batch, Moment], Tensor]
 ChangeGradient = Callable[[Sequence[nn.Parameter], Moment], "Tensor | None"]
@@ -175,8 +185,9 @@ SCHEDULE: Phase[Factor] = Phase("schedule", "build", "one", "progress 0..1 -> fa
 WARMUP: Phase[Warmup] = Phase("warmup", "build", "one", "share of the warm-up -> factor of the lr")
 DATA: Phase[ChangeView] = Phase("data", "epoch", "many", "view -> view")
 SAMPLE: Phase[Sample] = Phase("sample", "epoch", "one", "view -> which rows, how often")
-ORDER: Phase[Order] = Phase("order", "epoch", "one", "lengths, batch size -> order")
+ORDER: Phase[Order] = Phase("order", "epoch", "one", "view of the drawn rows, batch size -> order")
 BATCH_SIZE: Phase[BatchSize] = Phase("batch_size", "epoch", "one", "moment -> rows in a step")
+TUNE: Phase[Tune] = Phase("tune", "step", "many", "optimizer's groups -> groups with a number changed")
 ADJUST: Phase[Adjust] = Phase("adjust", "step", "many", "model -> model with a number changed")
 AUGMENT: Phase[ChangeBatch] = Phase("augment", "step", "many", "batch -> batch, per example")
 MIX: Phase[ChangeBatch] = Phase("mix", "step", "one", "batch -> batch, between examples")
@@ -185,6 +196,7 @@ PERTURB: Phase[Perturb] = Phase("perturb", "step", "one", "gradients -> gradient
 FORWARD: Phase[Forward] = Phase("forward", "step", "many", "model call -> model call")
 LOSS: Phase[Loss] = Phase("loss", "step", "one", "output, batch -> terms (B, C)")
 EXTRA_LOSS: Phase[ExtraLoss] = Phase("extra_loss", "step", "many", "output, batch -> terms (B, k)")
+BATCH_LOSS: Phase[BatchLoss] = Phase("batch_loss", "step", "many", "all features (N, D) -> one number")
 WEIGH_CLASS: Phase[WeighClass] = Phase("weigh_class", "step", "one", "terms -> terms")
 WEIGH_EXAMPLE: Phase[WeighExample] = Phase("weigh_example", "step", "many", "losses (B,) -> weights (B,)")
 GRADIENT: Phase[ChangeGradient] = Phase("gradient", "step", "many", "parameters -> parameters")
@@ -194,7 +206,8 @@ OBSERVE: Phase[Observer] = Phase("observe", "any", "many", "read-only view -> re
 PHASES: tuple[Phase[Any], ...] = (
     MODEL, START, GROUPS, OPTIMIZER, SCHEDULE, WARMUP,
     DATA, SAMPLE, ORDER, BATCH_SIZE,
-    ADJUST, AUGMENT, MIX, SOFTEN, PERTURB, FORWARD, LOSS, EXTRA_LOSS, WEIGH_CLASS, WEIGH_EXAMPLE,
+    TUNE, ADJUST, AUGMENT, MIX, SOFTEN, PERTURB, FORWARD, LOSS, EXTRA_LOSS, BATCH_LOSS, WEIGH_CLASS,
+    WEIGH_EXAMPLE,
     GRADIENT, AVERAGE, OBSERVE,
 )  # fmt: skip
 RANK = {phase.name: rank for rank, phase in enumerate(PHASES)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations, permutations
 from typing import Any, TypeVar
 
 from etude.core.phases import LOSS, RANK, Phase
@@ -33,11 +34,15 @@ class Plan:
     Attributes:
         context: what techniques may look at.
         techniques: the techniques that contributed, by name.
+        notes: what techniques say of the numbers that they found, for the start of a run.
+        warnings: doubtful combinations, a sentence each.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.techniques: dict[str, Technique[Any]] = {}
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._entries: list[Entry] = []
         self._attaching = ""
 
@@ -52,10 +57,7 @@ class Plan:
         if phase.takes == "one":
             for entry in self._entries:
                 if entry.phase is phase:
-                    raise ConflictError(
-                        f"{entry.technique} and {self._attaching} both want the phase "
-                        f"'{phase.name}', which takes one; remove one of them"
-                    )
+                    raise _both_want(phase, entry.technique, self._attaching)
         self._entries.append(Entry(phase, rank, self._attaching, contribution))
 
     def many(self, phase: Phase[F]) -> list[F]:
@@ -100,10 +102,33 @@ def _refuse_unsuited(technique: Technique[Any], context: Context) -> None:
             f"{name} needs a backbone with '{need}' and {type(context.backbone).__name__} has none; "
             f"remove {name}"
         )
+    if facts.needs_validation and not context.has_validation:
+        raise ConflictError(f"{name} needs a validation part and there is none; set data.validation")
+    if context.soft_targets and not facts.accepts_soft_targets:
+        raise ConflictError(f"{name} needs hard targets and the labels are distributions; remove {name}")
     if facts.two_pass and context.precision == "fp16":
         raise ConflictError(
             f'{name} takes two passes and fp16 rescales gradients between them; use precision = "bf16"'
         )
+
+
+def refuse_early(techniques: Iterable[Technique[Any]]) -> None:
+    """Refuse what cannot work together whatever the data and the backbone are.
+
+    Raises:
+        ConflictError: two techniques clash, or want a phase that takes one.
+    """
+    acting = sorted((t for t in techniques if not t.is_neutral()), key=lambda t: t.key())
+    _refuse_clashes(acting)
+    for one, other in combinations(acting, 2):
+        if one.facts.phase is other.facts.phase and one.facts.phase.takes == "one":
+            raise _both_want(one.facts.phase, one.key(), other.key())
+
+
+def _both_want(phase: Phase[Any], one: str, other: str) -> ConflictError:
+    return ConflictError(
+        f"{one} and {other} both want the phase '{phase.name}', which takes one; remove one of them"
+    )
 
 
 def _refuse_clashes(techniques: list[Technique[Any]]) -> None:
@@ -112,13 +137,29 @@ def _refuse_clashes(techniques: list[Technique[Any]]) -> None:
             if one is other:
                 continue
             for what, reason in one.facts.clashes.items():
-                hit = other.facts.holds(what[5:]) if what.startswith("fact:") else other.key() == what
-                if hit:
+                if _means(what, other):
                     raise ConflictError(f"{one.key()} clashes with {other.key()}: {reason}")
             if one.facts.produces_soft_targets and not other.facts.accepts_soft_targets:
                 raise ConflictError(
                     f"{one.key()} makes targets soft and {other.key()} needs hard ones; remove one of them"
                 )
+
+
+def _means(what: str, technique: Technique[Any]) -> bool:
+    """Whether a technique is the one of that name, or has the fact that is meant by ``"fact:NAME"``."""
+    return technique.facts.holds(what[5:]) if what.startswith("fact:") else technique.key() == what
+
+
+def _doubts(techniques: list[Technique[Any]]) -> list[str]:
+    """One sentence for each two techniques of which one cautions against the other."""
+    found: dict[frozenset[str], str] = {}
+    for one, other in permutations(techniques, 2):
+        for what, reason in one.facts.cautions.items():
+            if _means(what, other):
+                found.setdefault(
+                    frozenset({one.key(), other.key()}), f"{one.key()} together with {other.key()}: {reason}"
+                )
+    return list(found.values())
 
 
 def build_plan(techniques: Iterable[Technique[Any]], context: Context) -> Plan:
@@ -136,6 +177,7 @@ def build_plan(techniques: Iterable[Technique[Any]], context: Context) -> Plan:
         plan.attach(technique)
     acting = {entry.technique for entry in plan.entries()}
     _refuse_clashes([t for t in listed if t.key() in acting])
+    plan.warnings += _doubts([t for t in listed if t.key() in acting])
     if plan.one(LOSS) is None:
         raise ConflictError('no loss is chosen; add [loss] with name = "cross_entropy" or "bce"')
     return plan

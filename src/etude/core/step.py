@@ -65,6 +65,7 @@ class Step:
             raise ConflictError("the plan has no loss")
         self._loss = loss
         self._extra = plan.many(phases.EXTRA_LOSS)
+        self._batch_losses = plan.many(phases.BATCH_LOSS)
         self._weigh_class = plan.one(phases.WEIGH_CLASS)
         self._weigh_example = plan.many(phases.WEIGH_EXAMPLE)
         self._gradient = plan.many(phases.GRADIENT)
@@ -96,37 +97,50 @@ class Step:
         devices, size = self._devices, self.micro_batch_size
         share, first = devices.share(batch), devices.first_micro(batch, size)
         whole = len(share) <= size and devices.n == 1
-        if self._weigh_example and not whole:
-            weights = self._weights_of_macro(batch, share, first, moment)
-            batch = batch.replace(weights=batch.weights * weights)
-            share = devices.share(batch)
-        total = batch.weights.new_zeros(())
+        total, pulls = batch.weights.new_zeros(()), None
+        if (self._weigh_example or self._batch_losses) and not whole:
+            losses, features = self._look_ahead(batch, share, first, moment)
+            if self._weigh_example:
+                batch = batch.replace(weights=batch.weights * self._weigh(losses, batch, moment))
+                share = devices.share(batch)
+            if self._batch_losses:
+                value, pull = self._pull(features, batch, moment)
+                total, pulls = value / devices.n, list(devices.share_of(pull, batch).split(size))
         micros = list(share.split(size))
         for i, micro in enumerate(micros):
             last = i == len(micros) - 1
             with nullcontext() if last else devices.no_sync(self._model):
-                losses = self._losses(micro, moment, first + i)
+                losses, features = self._losses(micro, moment, first + i)
                 weights = micro.weights
                 if self._weigh_example and whole:
                     weights = weights * self._weigh(losses.detach(), micro, moment)
                 normaliser = weights.sum() if whole else batch.weights.sum()
                 loss = (losses * weights).sum() / normaliser.clamp_min(1e-12)
-                devices.backward(loss)
+                if self._batch_losses and pulls is None:
+                    loss = loss + self._of_batch(features, micro.replace(weights=weights), moment)
+                # Its gradient is the batch losses', and its value is in the total already.
+                pulled = 0.0 if pulls is None else (features * pulls[i]).sum()
+                devices.backward(loss + pulled)
             total = total + loss.detach()
         return devices.sum(total)
 
-    def _losses(self, batch: Batch, moment: Moment, micro: int) -> Tensor:
-        """The loss of each example (B,), before weights."""
+    def _losses(self, batch: Batch, moment: Moment, micro: int) -> tuple[Tensor, Tensor]:
+        """The loss of each example (B,), before weights, and the features (B, D)."""
         self._backbone.key_randomness(key(moment.seed, "forward", moment.step, micro))
         output = wrapped(self._plain, self._forward, moment)(batch)
-        output = Output(output.logits.float(), output.features)
+        output = _in_full_precision(output)
+        losses = self._main(output, batch, moment)
+        if output.again is not None:
+            losses = (losses + self._main(output.again, batch, moment)) / 2
+        for extra in self._extra:
+            losses = extra.main_weight * losses + extra.weight * extra.terms(output, batch, moment).sum(dim=1)
+        return losses, output.features
+
+    def _main(self, output: Output, batch: Batch, moment: Moment) -> Tensor:
         terms = self._loss(output, batch, moment)
         if self._weigh_class is not None:
             terms = self._weigh_class(terms, batch)
-        losses = terms.sum(dim=1)
-        for extra in self._extra:
-            losses = extra.main_weight * losses + extra.weight * extra.terms(output, batch, moment).sum(dim=1)
-        return losses
+        return terms.sum(dim=1)
 
     def _plain(self, batch: Batch, transform: Transform | None = None) -> Output:
         output: Output = self._model(batch.inputs, transform)
@@ -138,12 +152,23 @@ class Step:
             weights = weights * weigh(losses, batch, moment)
         return weights
 
-    def _weights_of_macro(self, batch: Batch, share: Batch, first: int, moment: Moment) -> Tensor:
-        """Weights that look at all losses of the macro-batch: a pass without gradients in front."""
+    def _look_ahead(self, batch: Batch, share: Batch, first: int, moment: Moment) -> tuple[Tensor, Tensor]:
+        """All losses and features of the macro-batch: a pass without gradients in front."""
         micros = share.split(self.micro_batch_size)
         with torch.no_grad():
-            losses = torch.cat([self._losses(m, moment, first + i) for i, m in enumerate(micros)])
-        return self._weigh(self._devices.gather(losses, batch), batch, moment)
+            found = [self._losses(m, moment, first + i) for i, m in enumerate(micros)]
+        losses, features = (torch.cat(part) for part in zip(*found, strict=True))
+        return self._devices.gather(losses, batch), self._devices.gather(features, batch)
+
+    def _of_batch(self, features: Tensor, batch: Batch, moment: Moment) -> Tensor:
+        return torch.stack([loss(features, batch, moment) for loss in self._batch_losses]).sum()
+
+    def _pull(self, features: Tensor, batch: Batch, moment: Moment) -> tuple[Tensor, Tensor]:
+        """The batch losses, and their gradient by the features (Gao et al. 2021, 2101.06983)."""
+        leaf = features.detach().requires_grad_()
+        with torch.enable_grad():
+            value = self._of_batch(leaf, batch, moment)
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
 
     def _update(self, loss: Tensor, moment: Moment) -> StepResult:
         """Clip, step, average: all of them, or none where something is not finite."""
@@ -165,3 +190,10 @@ class Step:
         if self._average is not None:
             self._average.update(self._backbone, moment)
         return StepResult(loss, norm, done=True)
+
+
+def _in_full_precision(output: Output) -> Output:
+    """Logits in float32, or in float64 where a technique made them so: losses deserve it."""
+    logits = output.logits if output.logits.dtype == torch.float64 else output.logits.float()
+    again = None if output.again is None else _in_full_precision(output.again)
+    return Output(logits, output.features, output.hidden, again)

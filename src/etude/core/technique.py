@@ -50,6 +50,10 @@ class Facts:
         split_invariant: micro-batches give the same result as one large batch.
         two_pass: it computes gradients twice in one step.
         clashes: other techniques by name or facts by ``"fact:NAME"``, with the reason in a sentence.
+        rebalances: classes count for more or less than their share of the rows.
+        puts_pooler: it exchanges the pooling, of which a backbone has one.
+        needs_validation: it looks at the scores of the validation part.
+        cautions: as ``clashes``, of what it may run beside all the same; the user is warned.
         neutral: settings with which it changes nothing; ``None`` where there are none, as for a loss.
         example: values of the settings without a default, for tests; a model's folder may be any word.
     """
@@ -65,9 +69,23 @@ class Facts:
     changes_inputs: bool = False
     split_invariant: bool = True
     two_pass: bool = False
+    rebalances: bool = False
+    puts_pooler: bool = False
+    needs_validation: bool = False
     clashes: Mapping[str, str] = field(default_factory=dict)
+    cautions: Mapping[str, str] = field(default_factory=dict)
     neutral: Mapping[str, Any] | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def averages_weights(self) -> bool:
+        """Whether it lends averaged weights."""
+        return self.phase.name == "average"
+
+    @property
+    def schedules_lr(self) -> bool:
+        """Whether it is a schedule that moves the learning rate, as one that is neutral always does not."""
+        return self.phase.name == "schedule" and self.neutral != {}
 
     def holds(self, fact: str) -> bool:
         """Whether the boolean fact of that name is true."""
@@ -90,6 +108,8 @@ class Context:
         load_model: opens a saved model's folder and returns its backbone, for teachers.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         epoch_steps: the steps of each epoch; empty where all have ``steps_per_epoch``.
+        has_validation: whether there is a validation part.
+        soft_targets: whether the training labels themselves are distributions.
     """
 
     task: Task
@@ -103,6 +123,8 @@ class Context:
     load_model: Callable[[str], Backbone]
     precision: str = "fp32"
     epoch_steps: tuple[int, ...] = ()
+    has_validation: bool = True
+    soft_targets: bool = False
 
     @property
     def epochs(self) -> int:
@@ -148,6 +170,12 @@ class Technique(ABC, Generic[C]):
     def summary(cls) -> str:
         """The card's first line."""
         return cls.card().splitlines()[0]
+
+    def is_neutral(self) -> bool:
+        """Whether the settings are those with which it changes nothing."""
+        if self.facts.neutral is None:
+            return False
+        return self.config == type(self.config)(**{**self.config.model_dump(), **self.facts.neutral})
 
     @abstractmethod
     def attach(self, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from etude.core.task import Kind
-from etude.data.labels import infer_kind, read_labels, sort_labels
+from etude.data.labels import infer_kind, likeliest, read_labels, sort_labels
 from etude.data.sources import read_table
 from etude.data.table import Table
 from etude.data.text import check_texts
@@ -86,8 +86,9 @@ def inspect_file(path: str) -> Findings:
     separator = _find_separator(table.column(columns)) if isinstance(columns, str) else None
     labels = read_labels(table, columns, separator)
     kind = infer_kind(labels)
-    counted = Counter(name for row in labels.names for name in row)
-    order = labels.order or sort_labels(counted)
+    names = likeliest(labels)
+    counted = Counter(name for row in names for name in row)
+    order = labels.order or sort_labels({name for row in labels.names for name in row})
     counts = {name: counted[name] for name in order}
     lengths = _measure(check_texts(table, text))
     return Findings(
@@ -102,7 +103,7 @@ def inspect_file(path: str) -> Findings:
         lengths=lengths,
         max_length=_choose_length(lengths),
         sentences={
-            "task": _explain_task(kind, counts, labels.names),
+            "task": _explain_task(kind, counts, names),
             "text": why_text,
             "labels": why_labels,
             **(
@@ -179,8 +180,9 @@ def _find_labels(table: Table, text: str) -> tuple[str | list[str], str]:
         if _rank_name(name) < len(_LABEL_NAMES) and _looks_like_labels(present):
             return name, f"The labels are in {name!r}, as the name says."
     for name, cells in others.items():
-        if all(isinstance(cell, list) for cell in cells):
-            return name, f"The labels are in {name!r}, which holds lists."
+        for kind, what in ((list, "lists"), (dict, "shares by label")):
+            if all(isinstance(cell, kind) for cell in cells):
+                return name, f"The labels are in {name!r}, which holds {what}."
     flags = [name for name, cells in others.items() if _zeros_and_ones(cells)]
     if len(flags) > 1:
         return flags, f"The labels are {len(flags)} columns, which hold zeros and ones."
@@ -209,7 +211,7 @@ def _rank_name(name: str) -> int:
 
 
 def _looks_like_labels(cells: list[Any]) -> bool:
-    if all(isinstance(cell, list) for cell in cells):
+    if all(isinstance(cell, list) for cell in cells) or all(isinstance(cell, dict) for cell in cells):
         return True
     return all(isinstance(cell, str | int) for cell in cells)
 

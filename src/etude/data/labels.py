@@ -2,7 +2,8 @@
 
 A label may be written as a name, an integer or true/false; as a list of names or of integers; as a
 list of zeros and ones, one for each label; as several columns of zeros and ones; or as one cell of
-names with a separator between them. All come out as names: integers as ``"3"``, booleans as
+names with a separator between them; and, softly, as the shares of several labels (see
+:mod:`etude.data.soft_labels`). All come out as names: integers as ``"3"``, booleans as
 ``"false"`` and ``"true"``, and the positions of a 0/1 list as ``"0"`` to ``"C-1"``.
 
 The order of the labels is the numeric one where all of them are integers, else the alphabetical one;
@@ -19,12 +20,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from etude.core.task import Kind, Task, make_task
+from etude.data.soft_labels import (
+    Shares,
+    are_fractions,
+    as_mapping,
+    read_fractions,
+    read_mappings,
+    refuse_no_distribution,
+)
 from etude.data.table import Table
 from etude.errors import DataError, closest
 
-Form = Literal["single", "names", "indicators", "columns", "separated"]
-"""How labels are written: one a row, lists of names, 0/1 lists, 0/1 columns, a separated cell."""
+Form = Literal["single", "names", "indicators", "columns", "separated", "shares", "fractions"]
+"""How labels are written: one a row, lists of names, 0/1 lists, 0/1 columns, a separated cell, shares by
+name, lists of shares.
+"""
 
 _INTEGER = re.compile(r"-?\d+")
 _FORM_IN_WORDS: dict[Form, str] = {
@@ -33,6 +47,8 @@ _FORM_IN_WORDS: dict[Form, str] = {
     "indicators": "lists of zeros and ones",
     "columns": "columns of zeros and ones",
     "separated": "cells of separated labels",
+    "shares": "shares by label",
+    "fractions": "lists of shares",
 }
 
 
@@ -41,11 +57,13 @@ class Labels:
     """The labels of N rows of one part.
 
     Attributes:
-        names: (N,) the labels of each row, in the order of the cell; one of them in a single form.
+        names: (N,) the labels of each row, in the order of the cell; one of them in a single form, and
+            all that the row names in a soft one.
         form: how they were written.
         order: the labels in the file's own order, where the form has one (0/1 lists and columns).
         table: where the rows came from.
         column: the column as errors name it.
+        shares: (N,) how likely each row's labels are; none where labels are certain.
     """
 
     names: list[list[str]]
@@ -53,6 +71,7 @@ class Labels:
     order: tuple[str, ...] | None
     table: Table
     column: str
+    shares: list[Shares] | None = None
 
     @property
     def many(self) -> bool:
@@ -77,16 +96,21 @@ def read_labels(
     """
     if not isinstance(columns, str):
         return _read_columns(table, list(columns))
-    cells = table.column(columns)
+    cells = [as_mapping(cell) for cell in table.column(columns)]
     _refuse_nulls(table, columns, cells, empty_is_null=separator is None)
     if separator is not None and all(isinstance(cell, str) for cell in cells):
         names = [_distinct(cell.split(separator)) for cell in cells]
         return _same_form(Labels(names, "separated", None, table, columns), like)
-    cells = _parse_json_lists(table, columns, cells)
+    cells = _parse_json(table, columns, cells)
     _refuse_mixed_types(table, columns, cells)
+    if isinstance(cells[0], dict):
+        return _same_form(_soft(table, columns, read_mappings(table, columns, cells)), like)
     if not isinstance(cells[0], list):
         names = [[_name(table, columns, row, cell)] for row, cell in enumerate(cells)]
         return _same_form(Labels(names, "single", None, table, columns), like)
+    if are_fractions(cells) if like is None else like.form == "fractions":
+        length = None if like is None or like.order is None else len(like.order)
+        return _soft(table, columns, *read_fractions(table, columns, cells, length))
     if _are_indicators(cells) if like is None else like.form == "indicators":
         length = max(Counter(map(len, cells)).items(), key=lambda item: item[1])[0]
         if like is not None and like.order is not None:
@@ -96,11 +120,44 @@ def read_labels(
     return _same_form(Labels(names, "names", None, table, columns), like)
 
 
+def encode_labels(labels: Labels, task: Task, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Return the targets (B, C) of some rows, or of all; shares of a single-label task sum to 1 exactly.
+
+    Raises:
+        DataError: a label is none of the task's.
+    """
+    chosen = range(len(labels.names)) if rows is None else rows.tolist()
+    if labels.shares is None:
+        return task.encode(labels.names[row] for row in chosen)
+    targets = np.zeros((len(chosen), task.n_classes))
+    for i, row in enumerate(chosen):
+        for name, share in labels.shares[row].items():
+            targets[i, task.position(name)] = share
+    if task.kind != "multilabel":
+        targets /= targets.sum(axis=1, keepdims=True)
+    return targets.astype(np.float32)
+
+
+def likeliest(labels: Labels) -> list[list[str]]:
+    """Return the labels of each row, of soft ones the one with the largest share.
+
+    >>> table = Table("a.jsonl", {"label": [{"no": 0.2, "yes": 0.8}]}, [1])
+    >>> likeliest(read_labels(table, "label"))
+    [['yes']]
+    """
+    if labels.shares is None:
+        return labels.names
+    return [[max(shares, key=shares.__getitem__)] if shares else [] for shares in labels.shares]
+
+
 def infer_kind(labels: Labels) -> Kind:
-    """The task that the training labels ask for: multilabel, binary for two labels, else multiclass."""
-    if labels.many:
+    """The task that the training labels ask for: multilabel, binary for two labels, else multiclass.
+
+    Soft labels ask for one label in each row; that each stands for itself must be said.
+    """
+    if labels.many and labels.shares is None:
         return "multilabel"
-    return "binary" if len({row[0] for row in labels.names}) == 2 else "multiclass"
+    return "binary" if len({name for row in labels.names for name in row}) == 2 else "multiclass"
 
 
 def build_task(kind: Kind | Literal["auto"], labels: Labels) -> Task:
@@ -220,20 +277,27 @@ def _refuse_nulls(table: Table, column: str, cells: list[Any], *, empty_is_null:
             raise DataError(f"{table.line(row, column)} has no label; give it one, or remove the row")
 
 
-def _parse_json_lists(table: Table, column: str, cells: list[Any]) -> list[Any]:
-    """Read cells of text that are all written as JSON lists, as a csv file must hold them."""
-    if not all(isinstance(cell, str) and cell.lstrip().startswith("[") for cell in cells):
+def _parse_json(table: Table, column: str, cells: list[Any]) -> list[Any]:
+    """Read cells of text that are all written as JSON lists or all as mappings, as a csv file holds them."""
+    for opening, what in _JSON.items():
+        if all(isinstance(cell, str) and cell.lstrip().startswith(opening) for cell in cells):
+            break
+    else:
         return cells
-    lists = []
+    parsed = []
     for row, cell in enumerate(cells):
         try:
-            lists.append(json.loads(cell))
+            parsed.append(json.loads(cell))
         except json.JSONDecodeError:
-            raise DataError(
-                f"{table.line(row, column)} holds {cell!r}, which is no JSON list; write it as "
-                '["a", "b"], or as a|b with label_separator = "|"'
-            ) from None
-    return lists
+            raise DataError(f"{table.line(row, column)} holds {cell!r}, which is no JSON {what}") from None
+    return parsed
+
+
+_JSON = {
+    "[": 'list; write it as ["a", "b"], or as a|b with label_separator = "|"',
+    "{": 'mapping; write it as {"a": 0.8, "b": 0.2}',
+}
+"""What JSON begins with, and how to write it."""
 
 
 def _type_in_words(cell: Any) -> str:
@@ -243,7 +307,7 @@ def _type_in_words(cell: Any) -> str:
         return "a number"
     if isinstance(cell, str):
         return "a string"
-    return "a list" if isinstance(cell, list) else f"a {type(cell).__name__}"
+    return {list: "a list", dict: "a mapping"}.get(type(cell), f"a {type(cell).__name__}")
 
 
 def _refuse_mixed_types(table: Table, column: str, cells: list[Any]) -> None:
@@ -288,6 +352,8 @@ def _same_form(labels: Labels, like: Labels | None) -> Labels:
     """Refuse a part that is written in another way than the training part."""
     if like is None or labels.form == like.form:
         return labels
+    if like.form == "shares" and labels.form == "single":  # a certain label is a share of 1
+        return replace(labels, form="shares", shares=[{row[0]: 1.0} for row in labels.names])
     if not any(labels.names) and like.form == "names":  # empty lists have no form of their own
         return replace(labels, form=like.form)
     raise DataError(
@@ -296,7 +362,19 @@ def _same_form(labels: Labels, like: Labels | None) -> Labels:
     )
 
 
+def _soft(
+    table: Table, column: str, shares: list[Shares], order: tuple[str, ...] | None = None
+) -> Labels:
+    """Labels of shares, by name unless they have an order of their own."""
+    return Labels(
+        [list(row) for row in shares], "shares" if order is None else "fractions", order, table, column, shares
+    )
+
+
 def _refuse_not_one(kind: Kind, labels: Labels) -> None:
+    if labels.shares is not None:
+        refuse_no_distribution(labels.table, labels.column, labels.shares)
+        return
     for row, names in enumerate(labels.names):
         if len(names) != 1:
             raise DataError(

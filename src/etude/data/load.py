@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from etude.config.numbers import NumberScale
 from etude.config.run import Config, DataConfig
 from etude.core.observe import Reporter
 from etude.core.task import Task
-from etude.data.labels import Labels, build_task, check_part, read_labels
+from etude.data.labels import Labels, build_task, check_part, encode_labels, read_labels
+from etude.data.numeric import constant_columns, fit_scale, read_numbers
 from etude.data.sources import read_table
 from etude.data.splits import split, subsample
 from etude.data.table import Table
@@ -33,7 +35,9 @@ class TextData:
         texts: the raw texts of each part, for reports.
         pairs: the raw second texts of each part, empty without ``data.text_pair``.
         rows: for each part, the rows of the file that it came from, counted from 0.
-        class_counts: (C,) training rows of each label.
+        class_counts: (C,) training rows of each label; its sum of shares where labels are soft.
+        soft_targets: whether training labels are distributions, and not all of them certain.
+        scale: of the numeric columns beside the text, if there are any.
         warnings: sentences that the user should read.
     """
 
@@ -44,7 +48,9 @@ class TextData:
     texts: Mapping[Part, list[str]]
     pairs: Mapping[Part, list[str]]
     rows: Mapping[Part, NDArray[np.int64]]
-    class_counts: NDArray[np.int64]
+    class_counts: NDArray[Any]
+    soft_targets: bool
+    scale: NumberScale | None
     warnings: list[str]
 
 
@@ -57,6 +63,7 @@ class _Rows:
     texts: list[str]
     pairs: list[str] | None
     weights: NDArray[np.float32]
+    numbers: NDArray[np.float64]
     ids: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> _Rows:
@@ -68,6 +75,7 @@ class _Rows:
             [self.texts[row] for row in chosen],
             None if self.pairs is None else [self.pairs[row] for row in chosen],
             self.weights[rows],
+            self.numbers[rows],
             self.ids[rows],
         )
 
@@ -85,8 +93,8 @@ def load_text_data(config: Config, tokenizer: Any, reporter: Reporter) -> TextDa
     The test part is read so that its labels are checked before training, and for nothing else.
 
     Raises:
-        DataError: a file, a row, a text, a label or a weight cannot be used, or the parts do not fit
-            each other.
+        DataError: a file, a row, a text, a label, a number or a weight cannot be used, or the parts do not
+            fit each other.
     """
     data = config.data
     train, task, targets = _read_training(config)
@@ -98,11 +106,12 @@ def load_text_data(config: Config, tokenizer: Any, reporter: Reporter) -> TextDa
         parts["validation"] = held_out
     if test is not None:
         parts["test"] = test
+    scale = _fit_scale(data, kept)
     examples = {
-        name: _prepare(part, task, tokenizer, config.backbone.max_length, reporter)
+        name: _prepare(part, task, scale, tokenizer, config.backbone.max_length, reporter)
         for name, part in parts.items()
     }
-    class_counts = examples["train"].targets.numpy().sum(axis=0).astype(np.int64)
+    soft, class_counts = _count_classes(examples["train"].targets.numpy())
     return TextData(
         task=task,
         train=examples["train"],
@@ -112,12 +121,29 @@ def load_text_data(config: Config, tokenizer: Any, reporter: Reporter) -> TextDa
         pairs={name: part.pairs for name, part in parts.items() if part.pairs is not None},
         rows={name: part.ids for name, part in parts.items()},
         class_counts=class_counts,
+        soft_targets=soft,
+        scale=scale,
         warnings=[
             *_warn_of_shared_rows(parts),
             *_warn_of_absent_labels(task, class_counts),
             *_warn_of_cut_texts(examples["train"], config.backbone.max_length),
+            *_warn_of_constants(data, kept),
         ],
     )
+
+
+def _count_classes(targets: NDArray[np.float32]) -> tuple[bool, NDArray[Any]]:
+    """Whether targets (N, C) are soft, and the rows of each class or its sum of shares."""
+    soft = bool(((targets > 0) & (targets < 1)).any())
+    counts = targets.sum(axis=0, dtype=np.float64)
+    return soft, counts if soft else counts.astype(np.int64)
+
+
+def _fit_scale(data: DataConfig, train: _Rows) -> NumberScale | None:
+    """The scale of the rows that are trained on; those held out and left out have no part in it."""
+    if not data.numeric:
+        return None
+    return fit_scale(train.table, data.numeric, train.numbers, fill=data.numeric_missing == "mean")
 
 
 def _read_training(config: Config) -> tuple[_Rows, Task, NDArray[np.float32]]:
@@ -125,7 +151,7 @@ def _read_training(config: Config) -> tuple[_Rows, Task, NDArray[np.float32]]:
     labels = read_labels(table, config.data.labels, config.data.label_separator)
     rows = _check_rows(config.data, table, labels)
     task = build_task(config.task, labels)
-    return rows, task, task.encode(labels.names)
+    return rows, task, encode_labels(labels, task)
 
 
 def _validation_and_training(
@@ -150,13 +176,14 @@ def _read_part(data: DataConfig, path: str, part: Part, train: _Rows, task: Task
 
 
 def _check_rows(data: DataConfig, table: Table, labels: Labels) -> _Rows:
-    """Check every text and weight of a part; a part other than training may have no weights."""
+    """Check every text, weight and number of a part; a part other than training may have no weights."""
     return _Rows(
         table,
         labels,
         check_texts(table, data.text),
         None if data.text_pair is None else check_texts(table, data.text_pair),
         _read_weights(table, data.weight),
+        read_numbers(table, data.numeric, fill=data.numeric_missing == "mean"),
         np.arange(table.rows),
     )
 
@@ -180,18 +207,20 @@ def _read_weights(table: Table, column: str | None) -> NDArray[np.float32]:
     return weights
 
 
-def _prepare(part: _Rows, task: Task, tokenizer: Any, max_length: int, reporter: Reporter) -> TextExamples:
-    """Tokenize a part and encode its labels."""
-    names = [part.labels.names[row] for row in part.ids]
+def _prepare(
+    part: _Rows, task: Task, scale: NumberScale | None, tokenizer: Any, max_length: int, reporter: Reporter
+) -> TextExamples:
+    """Tokenize a part, encode its labels and scale its numbers."""
     return build_text_examples(
         part.texts,
         part.pairs,
-        task.encode(names),
+        encode_labels(part.labels, task, part.ids),
         part.weights,
         tokenizer,
         max_length,
         reporter,
         place=lambda row: part.table.line(int(part.ids[row])),
+        numbers=None if scale is None else scale.apply(part.numbers),
     )
 
 
@@ -209,7 +238,7 @@ def _warn_of_shared_rows(parts: Mapping[Part, _Rows]) -> list[str]:
     return warnings
 
 
-def _warn_of_absent_labels(task: Task, class_counts: NDArray[np.int64]) -> list[str]:
+def _warn_of_absent_labels(task: Task, class_counts: NDArray[Any]) -> list[str]:
     absent = [task.labels[c] for c in np.flatnonzero(class_counts == 0)]
     if not absent:
         return []
@@ -225,4 +254,13 @@ def _warn_of_cut_texts(train: TextExamples, max_length: int) -> list[str]:
     return [
         f"{train.n_truncated} of {len(train)} training texts are longer than {max_length} tokens and are "
         "cut; raise backbone.max_length to use more of them"
+    ]
+
+
+def _warn_of_constants(data: DataConfig, train: _Rows) -> list[str]:
+    constant = constant_columns(data.numeric, train.numbers)
+    return [
+        f"column {column!r} of data.numeric holds the same number in all training rows and tells nothing; "
+        "remove it"
+        for column in constant
     ]

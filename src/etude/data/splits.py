@@ -23,7 +23,7 @@ def split(task: Task, targets: NDArray[np.float32], validation: float, seed: int
 
     Args:
         task: tells whether a row has one label or any number of them.
-        targets: (N, C) of zeros and ones.
+        targets: (N, C) from 0 to 1; soft ones count for the label that is likeliest.
         validation: a fraction below 1, or a count of rows as an ``int``.
         seed: keys the draws.
 
@@ -108,7 +108,7 @@ def _iterative(targets: NDArray[np.float32], n_held_out: int, seed: int) -> NDAr
     """Rows to hold out, iteratively stratified, and then exactly as many as asked for."""
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
-    labels = targets > 0.5
+    labels = targets >= 0.5
     if labels.shape[1] == 1:  # the library wants two columns; the complement adds nothing new
         labels = np.hstack([labels, ~labels])
     splitter = MultilabelStratifiedShuffleSplit(

@@ -2,7 +2,7 @@
 
 Tokens of all texts stand end to end in one array, with the offset where each text begins: no Python
 object for each text, and a batch is one fancy index. Shapes: N examples, B rows of a batch, L tokens
-of the longest of them, T tokens in all, C classes.
+of the longest of them, T tokens in all, C classes, K columns of numbers.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class TextExamples:
         targets: (N, C) float32.
         weights: (N,) float32.
         lengths: (N,) int64, tokens of each text, special tokens counted.
+        numbers: (N, K) float32, standardised numbers beside the texts, or none.
         n_truncated: how many texts were cut to the greatest length.
     """
 
@@ -45,6 +46,7 @@ class TextExamples:
         pad_id: int,
         pad_left: bool,
         n_truncated: int,
+        numbers: Tensor | None = None,
     ) -> None:
         """Take T tokens and their types in one row of texts; see :func:`build_text_examples`."""
         # The last element of each flat array is the padding, so that index -1 means "pad".
@@ -55,6 +57,7 @@ class TextExamples:
         self.lengths = lengths
         self.targets = targets
         self.weights = weights
+        self.numbers = numbers
         self.n_truncated = n_truncated
 
     def __len__(self) -> int:
@@ -70,13 +73,14 @@ class TextExamples:
         return np.unique(self._tokens).astype(np.int64)
 
     def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where any is not zero.
+        """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` where any is not zero, and ``numbers``.
 
         Args:
             rows: (B,) ids of rows.
 
         Returns:
-            Tensors (B, L) of int64, padded on the tokenizer's side to the longest of the rows.
+            Tensors (B, L) of int64, padded on the tokenizer's side to the longest of the rows; the numbers
+            are (B, K) of float32.
         """
         lengths = self.lengths[rows]
         longest = int(lengths.max(initial=0))
@@ -87,7 +91,8 @@ class TextExamples:
         inputs = {"input_ids": self._tokens[index], "attention_mask": real}
         if self._types is not None:
             inputs["token_type_ids"] = self._types[index]
-        return {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
+        found = {name: torch.from_numpy(value.astype(np.int64)) for name, value in inputs.items()}
+        return found if self.numbers is None else found | {"numbers": self.numbers[torch.from_numpy(rows)]}
 
 
 def check_texts(table: Table, column: str) -> list[str]:
@@ -132,6 +137,7 @@ def build_text_examples(
     reporter: Reporter,
     *,
     place: Callable[[int], str] = "text {}".format,
+    numbers: NDArray[np.float32] | None = None,
 ) -> TextExamples:
     """Tokenize N texts.
 
@@ -144,6 +150,7 @@ def build_text_examples(
         max_length: longer texts are cut to this many tokens, special ones counted.
         reporter: shows a bar.
         place: names a row in an error.
+        numbers: (N, K) standardised numbers beside the texts, or none.
 
     Raises:
         ConfigError: the tokenizer has no padding token, or ``max_length`` has no room for a text.
@@ -173,6 +180,7 @@ def build_text_examples(
         pad_id=tokenizer.pad_token_id,
         pad_left=tokenizer.padding_side == "left",
         n_truncated=n_truncated,
+        numbers=None if numbers is None else torch.from_numpy(numbers),
     )
 
 

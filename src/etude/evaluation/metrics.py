@@ -34,9 +34,12 @@ class Metrics:
         self._confusion = np.zeros((c, c)) if task.kind != "multilabel" else np.zeros((0, 0))
 
     def update(self, probabilities: NDArray[Any], targets: NDArray[Any]) -> None:
-        """Add rows: probabilities (N, C) in [0, 1] and hard targets (N, C)."""
+        """Add rows: probabilities (N, C) in [0, 1] and targets (N, C).
+
+        Of soft targets the loss is the cross-entropy, and everything else takes the likeliest for the truth.
+        """
         decisions = self._task.decide(probabilities)
-        truth = targets >= 0.5
+        truth = self._task.decide(targets)
         self._rows += len(truth)
         self._exact += int((decisions == truth).all(axis=1).sum())
         self._hit += (decisions & truth).sum(axis=0)
@@ -45,9 +48,9 @@ class Metrics:
         p = np.clip(probabilities.astype(np.float64), _EPS, 1.0)
         if self._task.kind == "multilabel":
             q = np.clip(1.0 - probabilities.astype(np.float64), _EPS, 1.0)
-            self._nll -= float(np.where(truth, np.log(p), np.log(q)).mean(axis=1).sum())
+            self._nll -= float((targets * np.log(p) + (1.0 - targets) * np.log(q)).mean(axis=1).sum())
         else:
-            self._nll -= float(np.log(p[truth]).sum())
+            self._nll -= float((targets * np.log(p)).sum())
             np.add.at(self._confusion, (truth.argmax(axis=1), decisions.argmax(axis=1)), 1)
 
     def compute(self) -> Scores:

@@ -24,7 +24,7 @@ from etude.core.examples import Examples
 from etude.core.groups import describe_parameters
 from etude.core.observe import Reporter
 from etude.core.phases import GROUPS, OPTIMIZER
-from etude.core.plan import Plan
+from etude.core.plan import Plan, refuse_early
 from etude.core.technique import Context, Technique
 from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.data.load import Part, TextData, load_text_data
@@ -60,7 +60,7 @@ class Run:
     def parts(self) -> dict[Part, TextExamples]:
         """The parts that there are, by name."""
         found = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
-        return {name: part for name, part in found.items() if part is not None}  # type: ignore[misc]
+        return {name: part for name, part in found.items() if part is not None}  # type: ignore[misc]  # keys stay literals
 
     def introduction(self) -> str:
         """One line on what is about to be trained."""
@@ -80,8 +80,9 @@ class Run:
         for name, part in self.parts().items():
             if name == "test":
                 continue
-            for array in (self.data.rows[name], part.lengths, part.targets.numpy(), part.weights.numpy()):
-                digest.update(np.ascontiguousarray(array).tobytes())
+            for array in (self.data.rows[name], part.lengths, part.targets, part.weights, part.numbers):
+                if array is not None:
+                    digest.update(np.ascontiguousarray(array).tobytes())
             for text in (*self.data.texts[name], *self.data.pairs.get(name, ())):
                 digest.update(text.encode() + b"\0")
         settings = self.config.model_dump(mode="json", exclude=MAY_CHANGE)
@@ -149,13 +150,15 @@ def build(
     reporter = reporter or Reporter()
     # What can be refused without data and weights is refused first.
     precision = choose_precision(config.train.precision)
-    resolve_techniques(config, None)
+    refuse_early(resolve_techniques(config, None))
     accelerator = make_accelerator(precision)
     tokenizer = load_tokenizer(config.backbone)
     data = load_text_data(config, tokenizer, reporter)
     for warning in data.warnings:
         reporter.warn(warning)
-    backbone = load_text_backbone(config.backbone, data.task, seed=config.seed, tokenizer=tokenizer)
+    backbone = load_text_backbone(
+        config.backbone, data.task, seed=config.seed, tokenizer=tokenizer, scale=data.scale
+    )
     per_epoch = -(-len(data.train) // config.train.batch_size)
 
     @cache
@@ -174,12 +177,16 @@ def build(
         seed=config.seed,
         load_model=load_model,
         precision=precision,
+        has_validation=data.validation is not None,
+        soft_targets=data.soft_targets,
     )
 
     def make_techniques() -> list[Technique[Any]]:
         return resolve_techniques(config, data.task, backbone.capabilities)
 
     plan = build_timed_plan(make_techniques, context, data.train, config.train.max_steps)
+    for warning in plan.warnings:
+        reporter.warn(warning)
     if config.backbone.compact_vocabulary and _embeddings_without_decay(plan):
         parts = (data.train, data.validation, data.test)
         backbone.compact(np.unique(np.concatenate([p.vocabulary for p in parts if p is not None])))

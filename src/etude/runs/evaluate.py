@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from etude.core.observe import Reporter
-from etude.data.labels import check_part, read_labels
+from etude.data.labels import check_part, encode_labels, read_labels
 from etude.data.sources import stream_rows
 from etude.errors import RunError
 from etude.evaluation.metrics import Metrics, Scores
@@ -29,7 +29,7 @@ def evaluate(path: Path, data: str | None = None, *, reporter: Reporter | None =
         for table in stream_rows(source, CHUNK):
             labels = read_labels(table, schema["labels"], schema["label_separator"])
             check_part(labels, classifier.task, "the training part")
-            targets = classifier.task.encode(labels.names)
+            targets = encode_labels(labels, classifier.task)
             metrics.update(classifier.predict_table(table), targets)
             bar.advance(table.rows)
     return metrics.compute()

@@ -47,6 +47,8 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
             f"  {group['name']}: {group['tensors']} tensors, {group['parameters']:,} numbers, "
             f"lr {group['lr']:g}, weight decay {group['weight_decay']:g}{frozen}"
         )
+    for note in data["notes"]:
+        lines += ["", note]
     return Explanation("\n".join(lines), data)
 
 
@@ -71,6 +73,8 @@ def _facts(run: Run) -> dict[str, Any]:
             }
             for entry in plan.entries()
         ],
+        "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
         "groups": [
             {
                 "name": group.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from etude.backbones.text import TextBackbone, load_saved, load_saved_tokenizer
 from etude.core.observe import Reporter
 from etude.core.predict import predict
 from etude.core.task import Task, make_task
+from etude.data.numeric import read_numbers
 from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.data.text import build_text_examples, check_texts
@@ -57,18 +58,43 @@ class Classifier:
         pairs: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
-        place: Callable[[int], str] = "text {}".format,
     ) -> NDArray[np.float32]:
         """Return the probabilities (N, C) of the texts, in the order of ``self.task.labels``.
 
+        Args:
+            texts: the texts, or rows: mappings from the columns that the model was trained on to their cells.
+            pairs: the second texts, where the model takes pairs and ``texts`` are no rows.
+            reporter: who tells of progress.
+
         Raises:
-            DataError: a text is empty or no string.
+            DataError: a text is empty or no string, or a row lacks a column.
         """
+        if any(isinstance(row, Mapping) for row in texts):
+            return self.predict_table(_table_of(texts, pairs), reporter=reporter)
+        return self._probabilities(texts, pairs, None, reporter=reporter, place="text {}".format)
+
+    def _probabilities(
+        self,
+        texts: Sequence[Any],
+        pairs: Sequence[str] | None,
+        numbers: NDArray[np.float32] | None,
+        *,
+        reporter: Reporter | None,
+        place: Callable[[int], str],
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (N, C) of N texts with their standardised numbers (N, K), if any."""
         for row, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"{place(row)} is {text!r}; a text that is not empty is expected")
         if len(texts) == 0:
             return np.zeros((0, self.task.n_classes), dtype=np.float32)
+        scale = self._backbone.scale
+        if scale is not None and numbers is None:
+            example = ", ".join(f"{name!r}: ..." for name in (self.metadata["input"]["text"], *scale.columns))
+            raise DataError(
+                f"this model reads {', '.join(scale.columns)} beside the text and was given texts alone; give "
+                f"rows as {{{example}}}"
+            )
         examples = build_text_examples(
             texts,
             pairs,
@@ -78,6 +104,7 @@ class Classifier:
             self.metadata["input"]["max_length"],
             reporter or Reporter(),
             place=place,
+            numbers=numbers,
         )
         logits = predict(self._model, examples, self._accelerator, reporter=reporter)
         probabilities: NDArray[np.float32] = self.task.probabilities(logits).numpy()
@@ -85,12 +112,15 @@ class Classifier:
 
     def predict(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Mapping[str, Any]],
         pairs: Sequence[str] | None = None,
         *,
         reporter: Reporter | None = None,
     ) -> list[Prediction]:
-        """Return labels and probabilities of the texts, in their order."""
+        """Return labels and probabilities of the texts, or of rows, in their order.
+
+        Args and errors are those of :meth:`predict_proba`.
+        """
         probabilities = self.predict_proba(texts, pairs, reporter=reporter)
         names = self.task.names(self.task.decide(probabilities))
         return [
@@ -126,12 +156,21 @@ class Classifier:
                 bar.advance(table.rows)
         return done
 
-    def predict_table(self, table: Table, text: str | None = None) -> NDArray[np.float32]:
-        """Return the probabilities (N, C) of a table's rows; ``text`` names another text column."""
+    def predict_table(
+        self, table: Table, text: str | None = None, *, reporter: Reporter | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (N, C) of a table's rows; ``text`` names another text column.
+
+        Raises:
+            DataError: a column is missing, or a cell holds no text or no number.
+        """
         schema = self.metadata["input"]
         texts = check_texts(table, text or schema["text"])
         pairs = check_texts(table, schema["text_pair"]) if schema["text_pair"] else None
-        return self.predict_proba(texts, pairs, place=table.line)
+        scale, numbers = self._backbone.scale, None
+        if scale is not None:
+            numbers = scale.apply(read_numbers(table, scale.columns, fill=scale.fill))
+        return self._probabilities(texts, pairs, numbers, reporter=reporter, place=table.line)
 
     def _predicted(self, table: Table, text: str | None) -> dict[str, list[Any]]:
         probabilities = self.predict_table(table, text)
@@ -142,3 +181,19 @@ class Classifier:
         rounded = probabilities.astype(np.float64).round(6)
         columns |= {f"p:{label}": rounded[:, c].tolist() for c, label in enumerate(self.task.labels)}
         return columns
+
+
+def _table_of(rows: Sequence[Any], pairs: Sequence[str] | None) -> Table:
+    """Return rows from Python as a table; they are counted from 0 there.
+
+    Raises:
+        DataError: not all are mappings, or second texts stand beside them.
+    """
+    if pairs is not None:
+        raise DataError("pairs stand beside rows, which hold their second texts themselves; leave pairs out")
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise DataError(f"row {number} is {row!r} and others are mappings; give all rows in one way")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [row.get(name) for row in rows] for name in columns}
+    return Table("the list of rows", values, range(len(rows)))

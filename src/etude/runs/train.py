@@ -19,8 +19,8 @@ from etude.config.run import Config
 from etude.core.checkpoint import checkpoints, read_checkpoint
 from etude.core.engine import Engine
 from etude.core.observe import Reporter
+from etude.core.plan import Plan
 from etude.core.predict import predict
-from etude.core.task import Task
 from etude.data.load import Part, TextData
 from etude.data.text import TextExamples
 from etude.errors import Interrupted, RunError
@@ -56,7 +56,8 @@ def train(config: Config, *, reporter: Reporter | None = None) -> Result:
     RunFolder.refuse_used(Path(config.run.dir))
     # Everything that can be refused is refused before the folder exists.
     run = build(config, reporter=reporter)
-    reporter.line(run.introduction())
+    for line in (run.introduction(), *run.plan.notes):
+        reporter.line(line)
     folder = RunFolder.create(config) if run.accelerator.is_main_process else RunFolder(Path(config.run.dir))
     run.accelerator.wait_for_everyone()
     return _finish(run, folder, reporter)
@@ -114,7 +115,7 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
         extra_state={"fingerprints": run.fingerprints()},
     )
     if main:
-        folder.write(PLAN, run.plan.describe() + "\n")
+        folder.write(PLAN, "\n\n".join([run.plan.describe(), *run.plan.notes]) + "\n")
     start = time.perf_counter()
     try:
         with _stopping_on_signals(run.engine, reporter):
@@ -134,7 +135,7 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
                 metrics = _score_part(run, folder, part, examples, reporter)
                 scores[part], per_class[part] = metrics.compute(), metrics.per_class()
         if main:
-            run.backbone.save(folder.model, model_metadata(run.data.task, run.config))
+            run.backbone.save(folder.model, model_metadata(run.data, run.config, run.plan))
     if main:
         summary = {
             "task": run.data.task.kind,
@@ -161,21 +162,23 @@ def headline(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {scores[name]:.4f}" for name in first)
 
 
-def model_metadata(task: Task, config: Config) -> dict[str, Any]:
+def model_metadata(data: TextData, config: Config, plan: Plan) -> dict[str, Any]:
     """What ``etude.json`` says of a saved model, beside its architecture."""
     return {
         "format": 1,
-        "task": task.kind,
-        "labels": list(task.labels),
+        "task": data.task.kind,
+        "labels": list(data.task.labels),
+        "techniques": sorted({entry.technique for entry in plan.entries()}),
         "input": {
             "kind": config.backbone.kind,
             "text": config.data.text,
             "text_pair": config.data.text_pair,
+            "numeric": None if data.scale is None else data.scale.to_json(),
             "labels": config.data.labels,
             "label_separator": config.data.label_separator,
             "max_length": config.backbone.max_length,
         },
-        "decision": {"kind": "argmax"} if task.kind != "multilabel" else {"kind": "fixed", "threshold": 0.5},
+        "decision": {"kind": "argmax"} if data.task.kind != "multilabel" else {"kind": "fixed", "threshold": 0.5},
     }
 
 
@@ -197,7 +200,7 @@ def _write_predictions(
     folder: RunFolder, part: Part, data: TextData, probabilities: Any, examples: TextExamples
 ) -> None:
     task = data.task
-    truth = task.names(examples.targets.numpy() >= 0.5)
+    truth = task.names(task.decide(examples.targets.numpy()))
     said = task.names(task.decide(probabilities))
     columns: dict[str, Any] = {
         "row": np.asarray(data.rows[part]),

@@ -31,7 +31,7 @@ from etude.core.examples import Examples
 from etude.core.phases import AUGMENT, LOSS, OBSERVE, OPTIMIZER
 from etude.core.plan import Plan
 from etude.core.rng import Moment
-from etude.core.task import Kind
+from etude.core.task import Kind, Task
 from etude.core.technique import Context, Facts, Technique, TechniqueConfig
 from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.errors import Interrupted
@@ -50,7 +50,8 @@ class Setup:
     """On what and how a recipe is trained; the default is 6 steps of 8 rows.
 
     Attributes:
-        modality: ``"text"`` for the tiny transformer, ``"table"`` for the tiny MLP.
+        modality: ``"text"`` for the tiny transformer, ``"table"`` for the tiny MLP, ``"image"`` for the
+            tiny ConvNet.
         kind: the kind of task.
         n_rows: training rows.
         batch_size: rows of a step.
@@ -62,9 +63,10 @@ class Setup:
         double: weights and numbers in float64, so that only real differences are left.
         precision: ``"no"`` or ``"bf16"`` for autocast.
         cache_features: whether features of a frozen backbone may be computed once.
+        batch_norm: whether the tiny ConvNet has BatchNorm, under which rows depend on their micro-batch.
     """
 
-    modality: Literal["text", "table"] = "text"
+    modality: Literal["text", "table", "image"] = "text"
     kind: Kind = "multiclass"
     n_rows: int = 24
     batch_size: int = 8
@@ -76,6 +78,7 @@ class Setup:
     double: bool = False
     precision: Literal["no", "bf16"] = "no"
     cache_features: bool = True
+    batch_norm: bool = True
 
 
 def complete(recipe: Recipe, kind: Kind) -> dict[type[Technique[Any]], Mapping[str, Any]]:
@@ -101,7 +104,8 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         recipe: the techniques; see :func:`complete` for what is added.
         setup: on what and how.
         train: other training rows than the tiny ones.
-        more: further arguments of the engine.
+        more: further arguments of the engine; a technique that needs a validation part is given the
+            training rows as one, unless another is among these.
 
     Raises:
         ConfigError: the recipe is refused.
@@ -111,7 +115,8 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
     examples: Examples = _InDouble(rows) if setup.double else rows
 
     def backbone(seed: int = 0) -> Backbone:
-        made = tiny_backbone(setup.modality, task, dropout=setup.dropout, seed=seed)
+        more: dict[str, Any] = {"batch_norm": setup.batch_norm} if setup.modality == "image" else {}
+        made = tiny_backbone(setup.modality, task, dropout=setup.dropout, seed=seed, **more)
         return made.double() if setup.double else made
 
     def load_model(path: str) -> Backbone:
@@ -147,7 +152,15 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         # Cached features are float32, which a head in float64 does not take.
         cache_features=setup.cache_features and not setup.double,
     )
+    if any(technique.facts.needs_validation for technique in recipe):
+        more = {"validation": examples, "score": lambda logits, rows: _scores(task, logits, rows), **more}
     return Engine(plan, context.backbone, examples, _accelerator(setup.precision), settings, **more)
+
+
+def _scores(task: Task, logits: Tensor, examples: Examples) -> dict[str, float]:
+    """The share of right labels, by the name of the task's main metric."""
+    right = task.decide(task.probabilities(logits).numpy()) == (examples.targets.numpy() >= 0.5)
+    return {task.main_metric: float(right.mean())}
 
 
 def _accelerator(precision: str) -> Any:

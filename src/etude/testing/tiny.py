@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class TinyTransformer(Backbone):
         seed: the weights' seed.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head", "parts"})
     mask_token_id, pad_token_id, special_ids = MASK, PAD, (PAD, MASK)
 
     def __init__(
@@ -50,22 +50,27 @@ class TinyTransformer(Backbone):
         embedded: Tensor = self.embedding(inputs["input_ids"])
         return embedded
 
-    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Map embeddings (B, L, D) to masked means (B, D)."""
+    def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Map embeddings (B, L, D) to the features (B, L, D) after each block."""
         mask = inputs["attention_mask"].to(embedding.dtype).unsqueeze(-1)
-        hidden = embedding
+        hidden = [embedding]
         for layer in self.layers:
-            hidden = layer(hidden, mask)
-        return (hidden * mask).sum(1) / mask.sum(1)
+            hidden.append(layer(hidden[-1], mask))
+        return tuple(hidden[1:])
 
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Map tokens to features (B, D)."""
-        return self.features_from(self.embed(inputs), inputs)
+    def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Map features (B, L, D) to masked means (B, D), or to what the pooler makes of them."""
+        if self.pooler is not None:
+            pooled: Tensor = self.pooler(layers, inputs["attention_mask"])
+            return pooled
+        mask = inputs["attention_mask"].to(layers[-1].dtype).unsqueeze(-1)
+        return (layers[-1] * mask).sum(1) / mask.sum(1)
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
-        """The embedding, each attention block, the head."""
+        """The embedding, each attention block, the pooler where there is one, the head."""
         layers = [(f"layer.{i}", layer) for i, layer in enumerate(self.layers)]
-        return [("embedding", self.embedding), *layers, ("head", self.head)]
+        pooler = [] if self.pooler is None else [("pooler", self.pooler)]
+        return [("embedding", self.embedding), *layers, *pooler, ("head", self.head)]
 
 
 class _Block(nn.Module):
@@ -89,7 +94,8 @@ class _Block(nn.Module):
 class TinyMLP(Backbone):
     """Numbers (B, D) through hidden layers; no embedding to mix, no tokens to mask."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout", "linear_head"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout", "linear_head", "mixable", "columns"})
+    mixable = ("numbers",)
 
     def __init__(
         self, n_classes: int, d_in: int = 6, d_hidden: int = 8, dropout: float = 0.0, seed: int = 0
@@ -100,23 +106,69 @@ class TinyMLP(Backbone):
         self.head = nn.Linear(d_hidden, n_classes)
         initialise(self, seed)
 
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Map numbers (B, D) to features (B, H)."""
-        found: Tensor = self.hidden(inputs["numbers"])
-        return found
-
     def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The numbers themselves."""
         return inputs["numbers"]
 
-    def features_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Map numbers to features."""
-        found: Tensor = self.hidden(embedding)
-        return found
+    def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Map numbers (B, D) to the features (B, H) of the one hidden layer."""
+        return (self.hidden(embedding),)
+
+    def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+        """The features of a row are those of its one part."""
+        return layers[-1]
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """The hidden layers and the head."""
         return [("hidden", self.hidden), ("head", self.head)]
+
+
+class TinyConvNet(Backbone):
+    """Images (B, 1, 8, 8) through one convolution with BatchNorm, global mean pooling, a linear head.
+
+    Args:
+        n_classes: C.
+        channels: width D of the features.
+        dropout: probability of the dropout layer.
+        seed: the weights' seed.
+        batch_norm: whether BatchNorm stands after the convolution; it makes rows of a micro-batch depend on
+            each other.
+    """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"dropout", "linear_head", "mixable", "pixels"})
+    mixable = ("pixels",)
+
+    def __init__(
+        self,
+        n_classes: int,
+        channels: int = 8,
+        dropout: float = 0.0,
+        seed: int = 0,
+        *,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.fingerprint = "images-1x8x8"
+        norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.stem = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), norm, nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Linear(channels, n_classes)
+        initialise(self, seed)
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The pixels themselves."""
+        return inputs["pixels"]
+
+    def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Map pixels (B, 1, 8, 8) to the means (B, D) of each channel."""
+        return (self.stem(embedding).mean(dim=(2, 3)),)
+
+    def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+        """The features of an image are those of its one layer."""
+        return layers[-1]
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """The convolution with its norm, and the head."""
+        return [("stem", self.stem), ("head", self.head)]
 
 
 def initialise(module: nn.Module, seed: int) -> None:
@@ -168,6 +220,24 @@ class TinyNumbers:
         return {"numbers": self._numbers[torch.from_numpy(rows)]}
 
 
+class TinyImages:
+    """N images (1, 8, 8) whose labels depend on their first pixel."""
+
+    def __init__(self, task: Task, n: int = 24, seed: int = 0) -> None:
+        rng = numpy_generator(seed, "tiny images", n)
+        self._pixels = torch.from_numpy(rng.standard_normal((n, 1, 8, 8)).astype(np.float32))
+        self.lengths = np.ones(n, dtype=np.int64)
+        self.targets = tiny_targets(task, (self._pixels[:, 0, 0, 0].numpy() * 10).astype(np.int64))
+        self.weights = torch.ones(n)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Pixels (n, 1, 8, 8)."""
+        return {"pixels": self._pixels[torch.from_numpy(rows)]}
+
+
 def tiny_targets(task: Task, source: NDArray[np.int64]) -> Tensor:
     """Targets (N, C): one label by the remainder of the source, or several for multilabel tasks."""
     c = task.n_classes
@@ -183,14 +253,21 @@ def tiny_task(kind: Kind) -> Task:
 
 
 def tiny_backbone(modality: str, task: Task, **settings: Any) -> Backbone:
-    """The tiny backbone of a modality: ``"text"`` or ``"table"``."""
-    kinds: dict[str, type[Backbone]] = {"text": TinyTransformer, "table": TinyMLP}
+    """The tiny backbone of a modality: ``"text"``, ``"table"`` or ``"image"``."""
+    kinds: dict[str, Callable[..., Backbone]] = {
+        "text": TinyTransformer,
+        "table": TinyMLP,
+        "image": TinyConvNet,
+    }
     return kinds[modality](task.n_classes, **settings)
 
 
 def tiny_examples(modality: str, task: Task, n: int = 24, seed: int = 0) -> Examples:
     """The tiny data of a modality."""
-    return TinyTokens(task, n, seed) if modality == "text" else TinyNumbers(task, n, seed=seed)
+    kinds: dict[str, Callable[..., Examples]] = {
+        "text": TinyTokens, "table": TinyNumbers, "image": TinyImages
+    }  # fmt: skip
+    return kinds[modality](task, n, seed=seed)
 
 
 def cpu_accelerator() -> Any:

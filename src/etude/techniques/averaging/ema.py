@@ -28,9 +28,9 @@ them, and checkpoints keep both. Buffers, as the statistics of batch norms, stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -40,6 +40,7 @@ from etude.core.phases import AVERAGE
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Facts, Technique, TechniqueConfig
+from etude.techniques.averaging import Weights, copied, lent, under_prefix, weights_of, with_prefix
 
 
 class EMAConfig(TechniqueConfig):
@@ -83,11 +84,6 @@ def update_shadow(shadow: Sequence[Tensor], weights: Sequence[Tensor], decay: fl
     get_ema_multi_avg_fn(decay)(tuple(shadow), tuple(weights), 0)
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """All floating parameters, frozen ones too, since they may begin to train later."""
-    return {name: value.detach() for name, value in model.named_parameters() if value.is_floating_point()}
-
-
 class EMA(Technique[EMAConfig]):
     """Keeps the average and lends it; tied weights are held and counted once."""
 
@@ -101,7 +97,7 @@ class EMA(Technique[EMAConfig]):
 
     def __init__(self, config: EMAConfig) -> None:
         super().__init__(config)
-        self._shadow: dict[str, Tensor] = {}
+        self._shadow: Weights = {}
         self._n_updates = 0
 
     def attach(self, plan: Plan) -> None:
@@ -110,35 +106,26 @@ class EMA(Technique[EMAConfig]):
 
     def update(self, model: nn.Module, moment: Moment) -> None:
         """Take the new weights in."""
-        weights = _weights(model)
+        weights = weights_of(model)
         if not self._shadow:
-            self._shadow = {name: value.clone() for name, value in weights.items()}
+            self._shadow = copied(weights)
         else:
             self._shadow = {name: self._shadow[name].to(value) for name, value in weights.items()}
             decay = decay_at(self._n_updates, self.config.decay, warmup=self.config.warmup)
             update_shadow(list(self._shadow.values()), list(weights.values()), decay)
         self._n_updates += 1
 
-    @contextmanager
-    def lend(self, model: nn.Module) -> Iterator[None]:
+    def lend(self, model: nn.Module) -> AbstractContextManager[None]:
         """Put the average into the model; the raw weights come back bit for bit on leaving."""
-        weights = _weights(model)
-        raw = {name: value.clone() for name, value in weights.items()}
-        try:
-            for name, value in self._shadow.items():
-                weights[name].copy_(value)
-            yield
-        finally:
-            for name, value in raw.items():
-                weights[name].copy_(value)
+        return lent(model, self._shadow)
+
+    def settle(self, run: Any) -> bool:
+        """The average is ready at every step."""
+        return False
 
     def state_dict(self) -> dict[str, Tensor | int | float | str]:
-        return {"n_updates": self._n_updates, **{f"shadow.{name}": v for name, v in self._shadow.items()}}
+        return {"n_updates": self._n_updates, **with_prefix("shadow.", self._shadow)}
 
     def load_state_dict(self, state: Mapping[str, Tensor | int | float | str]) -> None:
         self._n_updates = int(state.get("n_updates", 0))
-        self._shadow = {
-            name.removeprefix("shadow."): value.clone()
-            for name, value in state.items()
-            if isinstance(value, Tensor)
-        }
+        self._shadow = under_prefix("shadow.", state)

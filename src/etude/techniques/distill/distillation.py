@@ -14,13 +14,15 @@ must see the same inputs, and training should be long.
 
 When it helps: a small model for production; a teacher that is clearly better than the student.
 When not: the teacher is no better; the teacher was trained with label smoothing, which erases what
-its probabilities would tell (Müller et al. 2019, 1906.02629, section 4).
+its probabilities would tell (Müller et al. 2019, 1906.02629, section 4; 2010.16402): it is refused
+unless ``smoothed_teacher`` says that it shall teach all the same.
 
 Suggested values: α = 0.5 to 0.9, T = 2 to 4; more epochs than without a teacher.
 
 Cost: 1.33 passes for a teacher of the student's size (it only goes forward); the teacher's weights.
 
-Clashes: hidden_mixup, whose mixed inputs exist only inside the student.
+Clashes: hidden_mixup, whose mixed inputs exist only inside the student; a teacher that was trained
+with label_smoothing.
 
 NOTE[DIFF]: the multilabel form is not in the paper; it is the two-class case applied to each label.
 NOTE[DIFF]: the paper's α weighs cross-entropy with soft targets; the KL divergence differs from it by
@@ -42,7 +44,8 @@ from etude.core.phases import EXTRA_LOSS, ExtraLoss
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Context, Facts, Technique, TechniqueConfig
-from etude.errors import ConfigError
+from etude.errors import ConfigError, ConflictError
+from etude.parts.placing import feature_width
 
 
 class DistillationConfig(TechniqueConfig):
@@ -55,6 +58,9 @@ class DistillationConfig(TechniqueConfig):
     )
     temperature: float = setting(
         2.0, help="softens both models' probabilities", gt=0.0, le=100.0, search=SearchRange(1.0, 8.0, "log")
+    )
+    smoothed_teacher: bool = setting(
+        False, help="take a teacher that was trained with label smoothing all the same"
     )
 
 
@@ -91,13 +97,31 @@ def sigmoid_kl_terms(student: Tensor, teacher: Tensor, temperature: float) -> Te
     return (held + absent) * (temperature**2 / student.shape[-1])
 
 
-def _load_teacher(folder: str, context: Context) -> Backbone:
+def n_outputs(model: Backbone) -> int:
+    """Return how many logits a model's head gives.
+
+    >>> from etude.testing.tiny import TinyMLP
+    >>> n_outputs(TinyMLP(3))
+    3
+    """
+    weights = next(p for p in model.head.parameters() if p.is_floating_point())
+    features = weights.new_zeros(1, feature_width(model, "distillation"))
+    with torch.no_grad():
+        return int(model.head(features).shape[1])
+
+
+def _load_teacher(config: DistillationConfig, context: Context) -> Backbone:
+    folder = config.teacher
     teacher = context.load_model(folder).eval().requires_grad_(False)
-    n_outputs = next(p.shape[0] for p in reversed(list(teacher.head.parameters())))
-    if n_outputs != context.task.n_classes:
+    if (found := n_outputs(teacher)) != context.task.n_classes:
         raise ConfigError(
-            f"distillation: the teacher in {folder} has {n_outputs} labels and the task has "
+            f"distillation: the teacher in {folder} has {found} labels and the task has "
             f"{context.task.n_classes}; train the teacher on the same labels"
+        )
+    if "label_smoothing" in teacher.trained_with and not config.smoothed_teacher:
+        raise ConflictError(
+            f"distillation: the teacher in {folder} was trained with label_smoothing, which erases what its "
+            "probabilities would tell; train it without, or set smoothed_teacher = true"
         )
     if teacher.fingerprint != context.backbone.fingerprint:
         raise ConfigError(
@@ -132,7 +156,7 @@ class Distillation(Technique[DistillationConfig]):
         if alpha == 0.0:
             return
         # Held by this closure only: the teacher is no part of the student's weights or checkpoints.
-        teacher = _load_teacher(self.config.teacher, context)
+        teacher = _load_teacher(self.config, context)
         kl_terms = sigmoid_kl_terms if context.task.kind == "multilabel" else softmax_kl_terms
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(context.precision)
 

@@ -17,7 +17,9 @@ Cost: less than 1 pass while frozen; no memory, or one vector for each row where
 
 Clashes: none; techniques that change inputs at random keep features from being cached.
 
-NOTE[DIFF]: all layers thaw at once; the paper's gradual unfreezing goes from the top down.
+To train everything from the start is to leave this technique out; ``until = "0ep"`` says the same.
+
+NOTE[DIFF]: all layers thaw at once; the paper's way from the top down is ``gradual_unfreezing``.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ from etude.core.plan import Plan
 from etude.core.rng import numpy_generator
 from etude.core.technique import Facts, Technique, TechniqueConfig
 from etude.errors import ConflictError
+from etude.parts.base import StackedHead
 
 
 class LinearProbeConfig(TechniqueConfig):
@@ -129,6 +130,8 @@ def linear_layer(head: nn.Module) -> nn.Linear:
     >>> linear_layer(nn.Sequential(nn.Dropout(0.1), nn.Linear(8, 3)))
     Linear(in_features=8, out_features=3, bias=True)
     """
+    # What labels say of each other stands on top, and begins with saying nothing.
+    head = head.base if isinstance(head, StackedHead) else head
     parts = [module for module in head.modules() if not list(module.children())]
     layers = [module for module in parts if isinstance(module, nn.Linear)]
     others = [m for m in parts if not isinstance(m, (nn.Linear, nn.Dropout, nn.Identity))]

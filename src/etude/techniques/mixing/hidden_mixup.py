@@ -107,6 +107,12 @@ def with_union_mask(batch: Batch) -> Batch:
     return batch.with_inputs(**{MASK: union, OWN_MASK: own})
 
 
+def with_mixed_numbers(batch: Batch) -> Batch:
+    """Mix the numbers (B, K) that stand beside the embedding as the embedding will be mixed."""
+    own, other = batch.inputs["numbers"], batch.inputs[f"{PARTNER}numbers"]
+    return batch.with_inputs(numbers=mix(own, other, batch.inputs[LAM]))
+
+
 class HiddenMixup(Technique[HiddenMixupConfig]):
     """Pairs the examples of a step, and mixes their embeddings inside the model's call."""
 
@@ -132,8 +138,11 @@ class HiddenMixup(Technique[HiddenMixupConfig]):
             drawn = generator.beta(alpha, alpha, size=n if per_example else 1)
             return pair(batch, partners, torch.from_numpy(drawn).to(batch.targets).expand(n))
 
+        beside = plan.context.backbone.n_numbers > 0
+
         def forward(call: ModelCall, batch: Batch, moment: Moment) -> Output:
-            return call(with_union_mask(batch), mix_embedding)
+            batch = with_union_mask(batch)
+            return call(with_mixed_numbers(batch) if beside else batch, mix_embedding)
 
         plan.add(MIX, pair_up)
         plan.add(FORWARD, forward)

@@ -27,36 +27,31 @@ without decay. AdamW's decay is often called L2 as well and is not: it is decoup
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
-from torch.optim import Optimizer
 
-from etude.config.fields import SearchRange, setting
-from etude.core.phases import OPTIMIZER, OptimizerSpec
-from etude.core.plan import Plan
-from etude.core.technique import Facts, Technique, TechniqueConfig
-from etude.techniques.optimizers import can_fuse
+from etude.core.phases import OPTIMIZER
+from etude.core.technique import Facts
+from etude.techniques._optimizer_base import (
+    AdamLikeConfig,
+    Groups,
+    OptimizerTechnique,
+    can_fuse,
+    l2_penalty,
+    learning_rate,
+)
 
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-
-class AdamConfig(TechniqueConfig):
+class AdamConfig(AdamLikeConfig):
     """Settings of Adam."""
 
     name: Literal["adam"] = "adam"
-    lr: float = setting(1e-4, help="peak learning rate", gt=0.0, search=SearchRange(1e-5, 1e-3, "log"))
-    weight_decay: float = setting(
-        0.0, help="L2 penalty, added to the gradient", ge=0.0, search=SearchRange(1e-6, 1e-2, "log")
-    )
-    betas: tuple[Beta, Beta] = setting((0.9, 0.999), help="memory of the gradient and of its square")
-    eps: float = setting(
-        1e-8, help="added to the root of the squares", gt=0.0, search=SearchRange(1e-9, 1e-5, "log")
-    )
+    lr: float = learning_rate(1e-4, 1e-5, 1e-3)
+    weight_decay: float = l2_penalty(0.0)
 
 
-def make_adam(groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> torch.optim.Adam:
+def make_adam(groups: Groups, betas: tuple[float, float], eps: float) -> torch.optim.Adam:
     """Return torch's Adam over groups that carry ``params``, ``lr`` and ``weight_decay``.
 
     Args:
@@ -79,16 +74,11 @@ def make_adam(groups: list[dict[str, Any]], betas: tuple[float, float], eps: flo
     return torch.optim.Adam(groups, betas=betas, eps=eps, fused=can_fuse(groups))
 
 
-class Adam(Technique[AdamConfig]):
+class Adam(OptimizerTechnique[AdamConfig]):
     """Updates the weights by Adam."""
 
     Config = AdamConfig
     facts = Facts(family="optimizers", phase=OPTIMIZER, paper="Kingma and Ba 2015, arXiv 1412.6980")
 
-    def attach(self, plan: Plan) -> None:
-        config = self.config
-
-        def make(groups: list[dict[str, Any]]) -> Optimizer:
-            return make_adam(groups, config.betas, config.eps)
-
-        plan.add(OPTIMIZER, OptimizerSpec(config.lr, config.weight_decay, make))
+    def make(self, groups: Groups) -> torch.optim.Adam:
+        return make_adam(groups, self.config.betas, self.config.eps)

@@ -27,39 +27,31 @@ here, as in torch, the decay of a step is η λ. It is not L2 regularisation: se
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
-from torch.optim import Optimizer
 
-from etude.config.fields import SearchRange, setting
-from etude.core.phases import OPTIMIZER, OptimizerSpec
-from etude.core.plan import Plan
-from etude.core.technique import Facts, Technique, TechniqueConfig
-from etude.techniques.optimizers import can_fuse
+from etude.core.phases import OPTIMIZER
+from etude.core.technique import Facts
+from etude.techniques._optimizer_base import (
+    AdamLikeConfig,
+    Groups,
+    OptimizerTechnique,
+    can_fuse,
+    decoupled_decay,
+    learning_rate,
+)
 
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-
-class AdamWConfig(TechniqueConfig):
+class AdamWConfig(AdamLikeConfig):
     """Settings of AdamW."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = setting(1e-4, help="peak learning rate", gt=0.0, search=SearchRange(1e-5, 1e-3, "log"))
-    weight_decay: float = setting(
-        0.01,
-        help="share of a weight that a step at rate 1 would take away",
-        ge=0.0,
-        search=SearchRange(1e-3, 0.3, "log"),
-    )
-    betas: tuple[Beta, Beta] = setting((0.9, 0.999), help="memory of the gradient and of its square")
-    eps: float = setting(
-        1e-8, help="added to the root of the squares", gt=0.0, search=SearchRange(1e-9, 1e-5, "log")
-    )
+    lr: float = learning_rate(1e-4, 1e-5, 1e-3)
+    weight_decay: float = decoupled_decay(0.01)
 
 
-def make_adamw(groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> torch.optim.AdamW:
+def make_adamw(groups: Groups, betas: tuple[float, float], eps: float) -> torch.optim.AdamW:
     """Return torch's AdamW over groups that carry ``params``, ``lr`` and ``weight_decay``.
 
     Args:
@@ -81,16 +73,11 @@ def make_adamw(groups: list[dict[str, Any]], betas: tuple[float, float], eps: fl
     return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=can_fuse(groups))
 
 
-class AdamW(Technique[AdamWConfig]):
+class AdamW(OptimizerTechnique[AdamWConfig]):
     """Updates the weights by AdamW."""
 
     Config = AdamWConfig
     facts = Facts(family="optimizers", phase=OPTIMIZER, paper="Loshchilov and Hutter 2019, arXiv 1711.05101")
 
-    def attach(self, plan: Plan) -> None:
-        config = self.config
-
-        def make(groups: list[dict[str, Any]]) -> Optimizer:
-            return make_adamw(groups, config.betas, config.eps)
-
-        plan.add(OPTIMIZER, OptimizerSpec(config.lr, config.weight_decay, make))
+    def make(self, groups: Groups) -> torch.optim.AdamW:
+        return make_adamw(groups, self.config.betas, self.config.eps)

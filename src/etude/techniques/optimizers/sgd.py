@@ -26,27 +26,30 @@ paper it multiplies the gradient when it enters the buffer. The two differ while
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import model_validator
-from torch.optim import Optimizer
 
 from etude.config.fields import SearchRange, setting
-from etude.core.phases import OPTIMIZER, OptimizerSpec
-from etude.core.plan import Plan
-from etude.core.technique import Facts, Technique, TechniqueConfig
-from etude.techniques.optimizers import can_fuse
+from etude.core.phases import OPTIMIZER
+from etude.core.technique import Facts
+from etude.techniques._optimizer_base import (
+    Groups,
+    OptimizerConfig,
+    OptimizerTechnique,
+    can_fuse,
+    l2_penalty,
+    learning_rate,
+)
 
 
-class SGDConfig(TechniqueConfig):
+class SGDConfig(OptimizerConfig):
     """Settings of SGD."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = setting(0.01, help="peak learning rate", gt=0.0, search=SearchRange(1e-3, 0.3, "log"))
-    weight_decay: float = setting(
-        0.0, help="L2 penalty, added to the gradient", ge=0.0, search=SearchRange(1e-5, 1e-2, "log")
-    )
+    lr: float = learning_rate(0.01, 1e-3, 0.3)
+    weight_decay: float = l2_penalty(0.0, 1e-5, 1e-2)
     momentum: float = setting(
         0.9, help="share of the velocity that is kept", ge=0.0, lt=1.0, search=SearchRange(0.8, 0.99)
     )
@@ -59,7 +62,7 @@ class SGDConfig(TechniqueConfig):
         return self
 
 
-def make_sgd(groups: list[dict[str, Any]], momentum: float, *, nesterov: bool) -> torch.optim.SGD:
+def make_sgd(groups: Groups, momentum: float, *, nesterov: bool) -> torch.optim.SGD:
     """Return torch's SGD over groups that carry ``params``, ``lr`` and ``weight_decay``.
 
     Args:
@@ -79,16 +82,11 @@ def make_sgd(groups: list[dict[str, Any]], momentum: float, *, nesterov: bool) -
     return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=can_fuse(groups))
 
 
-class SGD(Technique[SGDConfig]):
+class SGD(OptimizerTechnique[SGDConfig]):
     """Updates the weights by SGD with momentum."""
 
     Config = SGDConfig
     facts = Facts(family="optimizers", phase=OPTIMIZER, paper="Sutskever et al. 2013, ICML")
 
-    def attach(self, plan: Plan) -> None:
-        config = self.config
-
-        def make(groups: list[dict[str, Any]]) -> Optimizer:
-            return make_sgd(groups, config.momentum, nesterov=config.nesterov)
-
-        plan.add(OPTIMIZER, OptimizerSpec(config.lr, config.weight_decay, make))
+    def make(self, groups: Groups) -> torch.optim.SGD:
+        return make_sgd(groups, self.config.momentum, nesterov=self.config.nesterov)

@@ -39,6 +39,7 @@ from etude.core.phases import PERTURB, Gradients
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Facts, Technique, TechniqueConfig
+from etude.techniques.perturb import restored, unless_broken
 
 
 class SAMConfig(TechniqueConfig):
@@ -54,7 +55,7 @@ def sharpness_aware(gradients: Gradients, params: Sequence[nn.Parameter], rho: f
     """Leave in ``.grad`` the gradient at ``w + rho * g / ||g||``, and return the loss at ``w``.
 
     The weights are the same bits afterwards as before, also where ``gradients`` raises. Where the
-    first gradient is not finite there is no second, and the loss that is returned is not finite.
+    first gradient is not finite there is no second; where either is not, neither is the returned loss.
 
     Args:
         gradients: fills ``.grad`` anew and returns the loss.
@@ -81,20 +82,14 @@ def sharpness_aware(gradients: Gradients, params: Sequence[nn.Parameter], rho: f
     # One wait for the device, to spare a second pass that could only spread what is not finite.
     if not bool(torch.isfinite(norm)):
         return loss + norm
-    # Copies, since (w + e) - e is not w in floating point.
-    saved = [value.detach().clone() for value in moved]
     scale = rho / (norm + 1e-12)
-    try:
+    with restored(moved):
         with torch.no_grad():
             for value in moved:
                 if value.grad is not None:
                     value.addcmul_(value.grad, scale.to(value))
-        gradients()
-    finally:
-        with torch.no_grad():
-            for value, old in zip(moved, saved, strict=True):
-                value.copy_(old)
-    return loss
+        there = gradients()
+    return unless_broken(loss, there)
 
 
 class SAM(Technique[SAMConfig]):

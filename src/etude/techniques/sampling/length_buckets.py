@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.config.fields import setting
-from etude.core.phases import ORDER, Rows
+from etude.core.phases import ORDER, Rows, View
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Facts, Technique, TechniqueConfig
@@ -104,7 +104,7 @@ class LengthBuckets(Technique[LengthBucketsConfig]):
     def attach(self, plan: Plan) -> None:
         window = self.config.window
 
-        def order(lengths: NDArray[np.int64], batch_size: int, moment: Moment) -> Rows:
-            return bucket(lengths, batch_size, window, moment.numpy("length_buckets"))
+        def order(view: View, batch_size: int, moment: Moment) -> Rows:
+            return bucket(view.lengths, batch_size, window, moment.numpy("length_buckets"))
 
         plan.add(ORDER, order)

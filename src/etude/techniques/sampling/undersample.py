@@ -24,7 +24,8 @@ Suggested values: r from 1 (all classes equally frequent) to 20 (only extremes a
 
 Cost: one pass over the targets for each epoch, and one more in front of the run to count its steps.
 
-Clashes: class_weights, whose weights follow from the rows before some are left out.
+Clashes: none; class_weights (which follow from the rows before some are left out), weighted_sampling
+and oversample correct the same imbalance a second time, which a warning says.
 
 NOTE[DIFF]: the paper removes rows once and for all; here each epoch draws its own.
 """
@@ -101,9 +102,10 @@ class Undersample(Technique[UndersampleConfig]):
         family="sampling",
         phase=DATA,
         paper="Buda et al. 2018, arXiv 1710.05381",
-        clashes={
-            "class_weights": "its weights follow from the counts before rows are left out, so that the same "
-            "imbalance would be corrected twice; remove one of them"
+        rebalances=True,
+        cautions={
+            "fact:rebalances": "both answer the imbalance of the classes, so that rare ones may count twice "
+            "over and probabilities are off; remove one of them unless that is meant"
         },
         neutral={"ratio": 1e9},
     )

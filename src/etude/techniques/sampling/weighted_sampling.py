@@ -18,11 +18,14 @@ When it helps: rare classes that a batch would often miss; losses that look at w
 When not: data of a few rows for a class (they are learnt by heart); where probabilities must be
 calibrated, since the model learns the drawn class frequencies and not the true ones.
 
-Suggested values: inverse for balanced classes, inverse_sqrt as the milder half-way.
+Suggested values: inverse for balanced classes, inverse_sqrt as the milder half-way. Numbers of your
+own in the order of the labels, as weights = [0.1, 0, 1] (the first class at a tenth, the second never),
+or by name, where labels that are left out weigh 1: weights = { spam = 5 }.
 
 Cost: one draw of N integers for each epoch; 1 pass. An epoch no longer shows every row.
 
-Clashes: class_weights, which corrects the same imbalance a second time.
+Clashes: oversample, which wants the same phase. class_weights and undersample correct the same
+imbalance a second time, which a warning says.
 
 NOTE[DIFF]: the paper repeats rows until all classes are as large as the largest, which lengthens the
 epoch; drawing keeps N rows in an epoch, with the same class frequencies on average.
@@ -30,48 +33,54 @@ epoch; drawing keeps N rows in an epoch, with the same class frequencies on aver
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from etude.config.fields import setting
+from etude.config.label_weights import LabelWeights, weights_by_label
 from etude.core.phases import SAMPLE, Rows, View
 from etude.core.plan import Plan
 from etude.core.rng import Moment
+from etude.core.task import Task
 from etude.core.technique import Facts, Technique, TechniqueConfig
 from etude.errors import ConfigError
 
 Floats = NDArray[np.float64]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class WeightedSamplingConfig(TechniqueConfig):
     """Settings of weighted sampling."""
 
     name: Literal["weighted_sampling"] = "weighted_sampling"
-    strategy: Literal["none", "inverse", "inverse_sqrt", "values"] = setting(
-        "inverse", help="how a class's weight follows from its count"
+    strategy: Literal["none", "inverse", "inverse_sqrt", "weights"] = setting(
+        "inverse", help="how a class's weight follows from its count; weights where weights are given"
     )
-    values: list[Weight] | None = setting(
+    weights: LabelWeights | None = setting(
         None,
-        help='with strategy = "values": one weight for each class, in the order of the labels; '
-        "rows whose classes all have weight 0 are never drawn",
+        help="numbers of your own: one for each class in the order of the labels, or a table by label, "
+        "where those left out weigh 1; rows whose classes all weigh 0 are never drawn",
     )
     combine: Literal["max", "mean"] = setting(
         "max", help="weight of a row with several labels: the largest or the mean of theirs"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_are_a_strategy(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("weights") is not None:
+            return {"strategy": "weights", **data}
+        return data
+
     @model_validator(mode="after")
-    def _values_belong_to_their_strategy(self) -> Self:
-        if (self.strategy == "values") != (self.values is not None):
+    def _weights_stand_alone(self) -> Self:
+        if (self.strategy == "weights") != (self.weights is not None):
             raise ValueError(
-                f"strategy is '{self.strategy}' and values is {self.values}; "
-                'give values = [...] together with strategy = "values"'
+                f"strategy is '{self.strategy}' and weights is {self.weights}; give weights = [...] "
+                "without a strategy, or a strategy without weights"
             )
-        if self.values is not None and not any(self.values):
-            raise ValueError("all values are 0, so no row could be drawn; make one positive")
         return self
 
 
@@ -129,26 +138,37 @@ class WeightedSampling(Technique[WeightedSamplingConfig]):
         family="sampling",
         phase=SAMPLE,
         paper="Buda et al. 2018, arXiv 1710.05381",
-        neutral={"strategy": "none"},
+        rebalances=True,
+        cautions={
+            "fact:rebalances": "both answer the imbalance of the classes, so that rare ones may count twice "
+            "over and probabilities are off; remove one of them unless that is meant"
+        },
+        neutral={"strategy": "none", "weights": None},
     )
 
     def attach(self, plan: Plan) -> None:
-        strategy, values, task = self.config.strategy, self.config.values, plan.context.task
+        strategy, task = self.config.strategy, plan.context.task
         if strategy == "none":
             return
-        if values is not None and len(values) != task.n_classes:
-            raise ConfigError(
-                f"weighted_sampling: values has {len(values)} numbers and the task has "
-                f"{task.n_classes} classes; give one for each class, in the order of the labels"
-            )
+        given = self._given(task)
         combine = self.config.combine if task.kind == "multilabel" else "sum"
         power = -1.0 if strategy == "inverse" else -0.5
 
         def sample(view: View, moment: Moment) -> Rows:
             targets = view.targets.double().numpy()
             # A class without rows has nothing to draw; a count of 1 only keeps its weight finite.
-            weights = np.array(values) if values is not None else targets.sum(0).clip(min=1.0) ** power
+            weights = given if given is not None else targets.sum(0).clip(min=1.0) ** power
             rows = row_weights(targets, weights, combine)
             return draw(rows, len(rows), moment.numpy("weighted_sampling"))
 
         plan.add(SAMPLE, sample)
+
+    def _given(self, task: Task) -> Floats | None:
+        if self.config.weights is None:
+            return None
+        weights = np.array(weights_by_label(self.config.weights, task.labels, "weighted_sampling.weights"))
+        if not weights.any():
+            raise ConfigError(
+                "weighted_sampling.weights are all 0, so no row could be drawn; make one positive"
+            )
+        return weights

@@ -53,7 +53,12 @@ class Constant(Technique[ConstantConfig]):
     """Keeps the learning rate."""
 
     Config = ConstantConfig
-    facts = Facts(family="schedules", phase=SCHEDULE, paper="Goodfellow et al. 2016, Deep Learning, 8.3.1")
+    facts = Facts(
+        family="schedules",
+        phase=SCHEDULE,
+        paper="Goodfellow et al. 2016, Deep Learning, 8.3.1",
+        neutral={},
+    )
 
     def attach(self, plan: Plan) -> None:
         plan.add(SCHEDULE, constant)

@@ -61,10 +61,17 @@ class Cosine(Technique[CosineConfig]):
     """Lowers the learning rate along half a cosine."""
 
     Config = CosineConfig
-    facts = Facts(family="schedules", phase=SCHEDULE, paper="Loshchilov and Hutter 2017, arXiv 1608.03983")
+    facts = Facts(
+        family="schedules",
+        phase=SCHEDULE,
+        paper="Loshchilov and Hutter 2017, arXiv 1608.03983",
+        neutral={"final": 1.0},
+    )
 
     def attach(self, plan: Plan) -> None:
         final = self.config.final
+        if final == 1.0:
+            return
 
         def factor(progress: float) -> float:
             return half_cosine(progress, final)

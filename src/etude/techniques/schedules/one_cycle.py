@@ -8,13 +8,16 @@ Formula, with progress p in [0, 1], rise r (``pct_start``), first factor 1/d (``
 
 * ``shape = "cosine"``: cos(1/d, 1, p / r) for p <= r, then cos(1, 1/e, (p - r) / (1 - r))
 * ``shape = "linear_halves"``: 1/d + (1 - 1/d) (1 - |2 p - 1|), up one half, down the other
+* with ``momentum = [h, l]`` the momentum (β1 of Adam's kin) goes from h down to l while the rate rises, and
+  back while it falls, by the same curves
 
-Paper: Smith and Topin 2018 (1708.07120), section 3.
+Paper: Smith and Topin 2018 (1708.07120), section 3; the momentum: Smith 2018 (1803.09820), section 4.3.
 
 When it helps: a fixed, rather small number of epochs at the highest learning rate that still trains.
 When not: where training shall be stopped early or continued, since the best weights come last.
 
-Suggested values: pct_start 0.25, div 25, final_div 1e5, with a peak found by a learning-rate test.
+Suggested values: pct_start 0.25, div 25, final_div 1e5, with a peak found by a learning-rate test;
+momentum [0.95, 0.85] with SGD.
 
 Cost: 1 pass; no memory.
 
@@ -23,22 +26,27 @@ Clashes: another schedule; ``warmup``, since the cycle begins with a rise of its
 NOTE[DIFF]: the paper's cycle is linear up and linear down, with a short tail far below the start.
 ``linear_halves`` is that cycle without its tail; ``cosine`` is what fastai and torch made of it. torch
 counts pct_start 0.3 and ``final_div_factor`` from the start, so that final_div is div times torch's,
-and reaches the last factor one step earlier. Momentum is not cycled.
+and reaches the last factor one step earlier. Both cycle the momentum unless told otherwise; here it is
+cycled where it is asked for.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from etude.config.fields import SearchRange, setting
-from etude.core.phases import SCHEDULE
+from etude.core.phases import SCHEDULE, TUNE
 from etude.core.plan import Plan
+from etude.core.rng import Moment
 from etude.core.technique import Facts, Technique, TechniqueConfig
+from etude.errors import ConflictError
 
 PCT_START, FINAL_DIV = 0.25, 1e5
+Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class OneCycleConfig(TechniqueConfig):
@@ -55,6 +63,9 @@ class OneCycleConfig(TechniqueConfig):
         25.0, help="the peak is this many times the start", ge=1.0, search=SearchRange(5.0, 100.0, "log")
     )
     final_div: float = setting(FINAL_DIV, help="the peak is this many times the end (cosine)", ge=1.0)
+    momentum: tuple[Momentum, Momentum] | None = setting(
+        None, help="momentum at the ends and at the peak, as [0.95, 0.85]; absent: it stays as it is"
+    )
 
     @model_validator(mode="after")
     def _halves_are_halves(self) -> OneCycleConfig:
@@ -83,11 +94,42 @@ def cosine_cycle(progress: float, pct_start: float, div: float, final_div: float
     """
     if not 0.0 <= progress <= 1.0:
         raise ValueError(f"progress is {progress} and must lie in [0, 1]")
+    end = div if progress <= pct_start else final_div
+    return 1.0 / end + (1.0 - 1.0 / end) * half_cosines(progress, pct_start)
+
+
+def half_cosines(progress: float, pct_start: float) -> float:
+    """Return the height between 0 and 1 of half a cosine up and half a cosine down.
+
+    >>> [round(half_cosines(p, 0.25), 4) for p in (0.0, 0.125, 0.25, 0.625, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
     if progress <= pct_start:
-        start, end, share = 1.0 / div, 1.0, progress / pct_start
-    else:
-        start, end, share = 1.0, 1.0 / final_div, (progress - pct_start) / (1.0 - pct_start)
-    return end + (start - end) * (1.0 + math.cos(math.pi * share)) / 2.0
+        return (1.0 - math.cos(math.pi * progress / pct_start)) / 2.0
+    return (1.0 + math.cos(math.pi * (progress - pct_start) / (1.0 - pct_start))) / 2.0
+
+
+def set_momentum(groups: Sequence[dict[str, Any]], momentum: float) -> None:
+    """Write the momentum into the optimizer's groups: β1 where there are betas.
+
+    Raises:
+        ConflictError: the optimizer has neither.
+
+    >>> groups = [{"betas": (0.9, 0.999)}, {"momentum": 0.9}]
+    >>> set_momentum(groups, 0.85)
+    >>> groups
+    [{'betas': (0.85, 0.999)}, {'momentum': 0.85}]
+    """
+    for group in groups:
+        if "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        elif "momentum" in group:
+            group["momentum"] = momentum
+        else:
+            raise ConflictError(
+                "one_cycle.momentum is given and the optimizer has no momentum; remove it, or choose another "
+                "optimizer"
+            )
 
 
 def linear_halves(progress: float, div: float) -> float:
@@ -112,14 +154,30 @@ class OneCycle(Technique[OneCycleConfig]):
     """Raises the learning rate and lowers it again."""
 
     Config = OneCycleConfig
-    facts = Facts(family="schedules", phase=SCHEDULE, paper="Smith and Topin 2018, arXiv 1708.07120")
+    facts = Facts(
+        family="schedules",
+        phase=SCHEDULE,
+        paper="Smith and Topin 2018, arXiv 1708.07120",
+        neutral={"div": 1.0, "final_div": 1.0},
+    )
 
     def attach(self, plan: Plan) -> None:
         config = self.config
+        halves = config.shape == "linear_halves"
+        if config.div != 1.0 or (config.final_div != 1.0 and not halves):
 
-        def factor(progress: float) -> float:
-            if config.shape == "linear_halves":
-                return linear_halves(progress, config.div)
-            return cosine_cycle(progress, config.pct_start, config.div, config.final_div)
+            def factor(progress: float) -> float:
+                if halves:
+                    return linear_halves(progress, config.div)
+                return cosine_cycle(progress, config.pct_start, config.div, config.final_div)
 
-        plan.add(SCHEDULE, factor)
+            plan.add(SCHEDULE, factor)
+        if config.momentum is not None:
+            ends, peak = config.momentum
+
+            def tune(groups: Sequence[dict[str, Any]], moment: Moment) -> None:
+                p = moment.progress
+                height = 1.0 - abs(2.0 * p - 1.0) if halves else half_cosines(p, config.pct_start)
+                set_momentum(groups, ends + (peak - ends) * height)
+
+            plan.add(TUNE, tune)
