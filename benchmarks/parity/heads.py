@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from etude.parts.cnn_head import max_over_time
 from etude.parts.label_embedding import scaled_cosine
 from etude.parts.layer_pooling import mix_layers
 from etude.parts.transformer_head import EncoderLayer
+from etude.techniques.heads.cnn_head import cnn_pooler
 from etude.techniques.heads.rnn_head import rnn_pooler
+from etude.techniques.heads.transformer_head import transformer_pooler
 
 LENGTHS = (5, 2, 4)
 
@@ -61,7 +64,7 @@ def _layers(generator: torch.Generator) -> float:
 
 
 def _cnn(hidden: Tensor, mask: Tensor) -> float:
-    filters = nn.Conv1d(8, 6, 3).double()
+    filters = cast("nn.Conv1d", cnn_pooler(8, windows=[3], filters=6).double().filters[0])
     expected = []
     for text, length in zip(hidden, LENGTHS, strict=True):
         padded = torch.cat([text[:length], text.new_zeros(2, 8)]).T[None]
@@ -79,7 +82,8 @@ def _rnn(hidden: Tensor, mask: Tensor) -> float:
 
 
 def _transformer(hidden: Tensor, mask: Tensor) -> float:
-    mine = EncoderLayer(8, 2, 12, 0.0).double()
+    pooler = transformer_pooler(8, heads=2, hidden=12, dropout=0.0).double()
+    mine = cast("EncoderLayer", pooler.layers[0])
     theirs = nn.TransformerEncoderLayer(
         8, 2, 12, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     ).double()

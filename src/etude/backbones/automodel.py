@@ -142,17 +142,17 @@ class EtudeForSequenceClassification(PreTrainedModel):
         hidden = encode(self.network, embedding, mask, types, decoder=decoder)
         return POOLINGS[self.config.pooling](hidden, mask) if pooler is None else pooler((hidden,), mask)
 
-
     def _beside(self, pooled: Tensor, numbers: Tensor | None) -> Tensor:
         """Put standardised numbers behind the pooled features, where the model takes any."""
         scale = self.config.scale()
         if scale is None:
             return pooled
-        shape = None if numbers is None else tuple(numbers.shape)
-        if numbers is None or shape != (len(pooled), len(scale.columns)):
+        shape = (len(pooled), len(scale.columns))
+        if numbers is None or numbers.shape != shape:
+            given = "missing" if numbers is None else f"of shape {tuple(numbers.shape)}"
             raise DataError(
-                f"numbers has the shape {shape} and this model takes ({len(pooled)}, {len(scale.columns)}): the "
-                f"columns {', '.join(scale.columns)} of each text"
+                f"numbers is {given} and this model takes the shape {shape}: {', '.join(scale.columns)} of "
+                "each text"
             )
         # The network may be moved and rounded; the scale is applied in float64 all the same.
         scaled = torch.from_numpy(scale.apply(numbers.detach().cpu().double().numpy()))

@@ -206,8 +206,8 @@ def _pooling_beside_numbers(config: BackboneConfig, settings: Any) -> str:
     """
     if config.pooling == "native":
         raise ConfigError(
-            "backbone.pooling = 'native' brings the architecture's own head, which takes no numbers beside the "
-            "text; use another pooling, as 'cls' or 'mean', or remove data.numeric"
+            "backbone.pooling = 'native' brings the architecture's own head, which takes no numbers beside "
+            "the text; use another pooling, as 'cls' or 'mean', or remove data.numeric"
         )
     return str(getattr(settings, "classifier_pooling", "cls"))
 

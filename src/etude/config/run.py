@@ -41,7 +41,7 @@ class DataConfig(Strict):
     @model_validator(mode="after")
     def _columns_have_one_meaning(self) -> Self:
         labels = [self.labels] if isinstance(self.labels, str) else self.labels
-        others = {name: "the label" for name in labels} | {self.text: "the text"}
+        others = dict.fromkeys(labels, "the label") | {self.text: "the text"}
         others |= {name: "the second text" for name in [self.text_pair] if name is not None}
         for name in self.numeric:
             if name in others:

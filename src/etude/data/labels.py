@@ -279,10 +279,9 @@ def _refuse_nulls(table: Table, column: str, cells: list[Any], *, empty_is_null:
 
 def _parse_json(table: Table, column: str, cells: list[Any]) -> list[Any]:
     """Read cells of text that are all written as JSON lists or all as mappings, as a csv file holds them."""
-    for opening, what in _JSON.items():
-        if all(isinstance(cell, str) and cell.lstrip().startswith(opening) for cell in cells):
-            break
-    else:
+    openings = {cell.lstrip()[:1] if isinstance(cell, str) else "" for cell in cells}
+    what = _JSON.get(openings.pop()) if len(openings) == 1 else None
+    if what is None:
         return cells
     parsed = []
     for row, cell in enumerate(cells):
@@ -307,7 +306,9 @@ def _type_in_words(cell: Any) -> str:
         return "a number"
     if isinstance(cell, str):
         return "a string"
-    return {list: "a list", dict: "a mapping"}.get(type(cell), f"a {type(cell).__name__}")
+    if isinstance(cell, dict):
+        return "a mapping"
+    return "a list" if isinstance(cell, list) else f"a {type(cell).__name__}"
 
 
 def _refuse_mixed_types(table: Table, column: str, cells: list[Any]) -> None:
@@ -362,13 +363,10 @@ def _same_form(labels: Labels, like: Labels | None) -> Labels:
     )
 
 
-def _soft(
-    table: Table, column: str, shares: list[Shares], order: tuple[str, ...] | None = None
-) -> Labels:
+def _soft(table: Table, column: str, shares: list[Shares], order: tuple[str, ...] | None = None) -> Labels:
     """Labels of shares, by name unless they have an order of their own."""
-    return Labels(
-        [list(row) for row in shares], "shares" if order is None else "fractions", order, table, column, shares
-    )
+    form: Form = "shares" if order is None else "fractions"
+    return Labels([list(row) for row in shares], form, order, table, column, shares)
 
 
 def _refuse_not_one(kind: Kind, labels: Labels) -> None:

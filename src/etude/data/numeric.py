@@ -69,7 +69,8 @@ def _number(table: Table, column: str, row: int, cell: Any, fill: bool) -> float
         if fill:
             return math.nan
         raise DataError(
-            f'{table.line(row, column)} has no number; give it one, or train with data.numeric_missing = "mean"'
+            f"{table.line(row, column)} has no number; give it one, or train with "
+            'data.numeric_missing = "mean"'
         )
     try:
         number = float(cell)

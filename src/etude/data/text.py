@@ -73,7 +73,7 @@ class TextExamples:
         return np.unique(self._tokens).astype(np.int64)
 
     def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` where any is not zero, and ``numbers``.
+        """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` if any is not zero, and ``numbers``.
 
         Args:
             rows: (B,) ids of rows.

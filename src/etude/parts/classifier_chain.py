@@ -29,7 +29,7 @@ class ClassifierChain(LabelLayer):
     @property
     def dependence(self) -> Tensor:
         """(C, C): row c holds the weights of the labels before c in the chain, and zeros."""
-        place = torch.tensor(self.order).argsort()
+        place = torch.tensor(self.order, device=self.weights.device).argsort()
         earlier = place[None, :] < place[:, None]
         return self.weights * earlier.to(self.weights)
 

@@ -7,6 +7,7 @@ c where bit c of s is 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -57,10 +58,21 @@ class LabelCRF(LabelLayer):
         return torch.cat([set_logits(part, pairwise, reduce) for part in logits.split(rows)])
 
 
+@lru_cache(maxsize=8)
+def all_sets(n_labels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return every set of labels as a row of zeros and ones: (2^C, C).
+
+    >>> all_sets(2, torch.float32, torch.device("cpu")).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    """
+    # The table is kept for training, even where prediction has asked for it first.
+    with torch.inference_mode(mode=False):
+        numbers = torch.arange(1 << n_labels, device=device)[:, None]
+        return ((numbers >> torch.arange(n_labels, device=device)) & 1).to(dtype)
+
+
 def set_scores(logits: Tensor, pairwise: Tensor) -> Tensor:
     """Return the score of every set of labels: Σ_c u_c y_c + Σ_{c<d} W_cd y_c y_d.
-
-    Sets are doubled label by label, which takes B S steps instead of the B S C of a product.
 
     Args:
         logits: (B, C) single potentials u.
@@ -72,16 +84,9 @@ def set_scores(logits: Tensor, pairwise: Tensor) -> Tensor:
     >>> set_scores(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.5], [0.5, 0.0]]))
     tensor([[0.0000, 1.0000, 2.0000, 3.5000]])
     """
-    scores = logits.new_zeros(len(logits), 1)
-    held = logits.new_zeros(1, logits.shape[1])
-    for c in range(logits.shape[1]):
-        # `held` is the (2^c, C) table of the sets so far, of which only earlier labels are used.
-        drawn = held[:, :c] @ pairwise[:c, c]
-        scores = torch.cat([scores, scores + drawn + logits[:, c : c + 1]], dim=1)
-        with_label = held.clone()
-        with_label[:, c] = 1.0
-        held = torch.cat([held, with_label])
-    return scores
+    sets = all_sets(logits.shape[1], logits.dtype, logits.device)
+    of_pairs = ((sets @ pairwise.tril(-1)) * sets).sum(dim=1)
+    return torch.addmm(of_pairs, logits, sets.T)
 
 
 def log_partition(logits: Tensor, pairwise: Tensor) -> Tensor:

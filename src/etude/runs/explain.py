@@ -28,6 +28,7 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
     lines = [
         f"task         {data['task']}, {len(data['labels'])} labels",
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
+        *_beside_the_text(data),
         f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
         f"precision    {data['precision']} on {data['device']}",
         f"steps        {_steps(data)}",
@@ -53,11 +54,13 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    plan, engine = run.plan, run.engine
+    plan, engine, config = run.plan, run.engine, run.config
     return {
         "task": run.data.task.kind,
         "labels": list(run.data.task.labels),
         "rows": {part: len(examples) for part, examples in run.parts().items()},
+        "numeric": list(config.data.numeric),
+        "soft_labels": run.data.soft_targets,
         "precision": plan.context.precision,
         "device": str(run.accelerator.device),
         "steps": engine.settings.total_steps,
@@ -87,6 +90,12 @@ def _facts(run: Run) -> dict[str, Any]:
             for group in engine.groups
         ],
     }
+
+
+def _beside_the_text(data: Mapping[str, Any]) -> list[str]:
+    """Lines on what not every data set has: numbers beside the text, soft labels."""
+    numbers = [f"numbers      {', '.join(data['numeric'])}"] if data["numeric"] else []
+    return numbers + (["labels       soft: their shares are the targets"] if data["soft_labels"] else [])
 
 
 def _steps(data: Mapping[str, Any]) -> str:

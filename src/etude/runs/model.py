@@ -92,8 +92,8 @@ class Classifier:
         if scale is not None and numbers is None:
             example = ", ".join(f"{name!r}: ..." for name in (self.metadata["input"]["text"], *scale.columns))
             raise DataError(
-                f"this model reads {', '.join(scale.columns)} beside the text and was given texts alone; give "
-                f"rows as {{{example}}}"
+                f"this model reads {', '.join(scale.columns)} beside the text and was given texts alone; "
+                f"give rows as {{{example}}}"
             )
         examples = build_text_examples(
             texts,

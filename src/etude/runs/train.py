@@ -164,6 +164,7 @@ def headline(scores: Mapping[str, float]) -> str:
 
 def model_metadata(data: TextData, config: Config, plan: Plan) -> dict[str, Any]:
     """What ``etude.json`` says of a saved model, beside its architecture."""
+    several = data.task.kind == "multilabel"
     return {
         "format": 1,
         "task": data.task.kind,
@@ -178,7 +179,7 @@ def model_metadata(data: TextData, config: Config, plan: Plan) -> dict[str, Any]
             "label_separator": config.data.label_separator,
             "max_length": config.backbone.max_length,
         },
-        "decision": {"kind": "argmax"} if data.task.kind != "multilabel" else {"kind": "fixed", "threshold": 0.5},
+        "decision": {"kind": "fixed", "threshold": 0.5} if several else {"kind": "argmax"},
     }
 
 

@@ -20,7 +20,7 @@ Cost: 1 pass; no memory.
 Clashes: none; factors of several rules are multiplied.
 
 B is ``train.batch_size``, the rows of one optimizer step: micro-batches and processes only share them, so
-that their numbers do not enter. ``growing_batch`` grows it on purpose, instead of a decay, and the rate stays.
+that their numbers do not enter. Where ``growing_batch`` grows it in place of a decay, the rate stays.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ of labels as y in {0, 1}^C:
 * exact loss, one term for each example: [log Z - score(y)] / C + λ Σ_{c<d} W_cd²
 * pseudo-likelihood: the mean over c of the binary cross-entropy of u_c + Σ_d W_cd y_d, and the same λ
 * prediction by marginals: the log-odds of p(y_c = 1), exact, or mean-field above 16 labels
-* prediction of the likeliest set: the best score with label c minus the best score without it, or for
-  more than 16 labels a set that no single change improves
+* prediction of the likeliest set: the best score with label c minus the best score without it, whose
+  signs are that set and whose sigmoids are no probabilities; for more than 16 labels a set that no
+  single change improves
 * with W = 0 both losses are bce
 
 Paper: Ghamrawi & McCallum 2005, Collective multi-label classification (CIKM), section 3;

@@ -20,7 +20,8 @@ Suggested values: C = 0.1, from 0.01 to 1; with n rows, λ = 1 / (C · n) as in 
 Cost: one forward pass over at most ``max_rows`` training rows and a few seconds, once: 77 classes on
 10,000 rows of 384 features take about 100 iterations of 20 ms on two CPU cores.
 
-Clashes: another technique that gives the head its first weights; a head that is not linear.
+Clashes: another technique that gives the head its first weights; a head that is not linear; a fresh
+network between backbone and head, whose features mean nothing yet.
 
 NOTE[DIFF]: the paper trains the probe by gradient descent on augmented data; here L-BFGS solves it.
 """

@@ -18,8 +18,8 @@ Suggested values: 5 to 10 % of the steps, start 0.
 
 Cost: 1 pass; no memory.
 
-Clashes: ``one_cycle``, ``triangular``, ``growing_cycles`` and ``warmup_stable_decay``, which begin with a rise
-of their own.
+Clashes: ``one_cycle``, ``triangular``, ``growing_cycles`` and ``warmup_stable_decay``, which begin with a
+rise of their own.
 
 NOTE[DIFF]: with start 0 the first step changes nothing, as in Hugging Face's schedules.
 """
