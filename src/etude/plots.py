@@ -17,7 +17,6 @@ from rich.text import Text
 from etude.config.explain import validated
 from etude.config.load import parse_overrides
 from etude.core.backbone import Backbone
-from etude.core.extras import require
 from etude.core.groups import make_groups
 from etude.core.phases import GROUPS, OPTIMIZER, SCHEDULE, TUNE, WARMUP, OptimizerSpec
 from etude.core.plan import Plan
@@ -25,6 +24,7 @@ from etude.core.rates import Rates
 from etude.core.rng import Moment
 from etude.core.technique import Context
 from etude.errors import ConfigError
+from etude.extras import require
 from etude.techniques import technique_class
 from etude.testing.tiny import tiny_backbone, tiny_task
 

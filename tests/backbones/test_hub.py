@@ -68,7 +68,9 @@ def test_a_checkpoint_that_lacks_weights(tmp_path: Path, config: Make, task: Tas
 def test_minilm_comes_from_its_package_and_is_pooled_as_it_says(task: Task) -> None:
     backbone = load_text_backbone(BackboneConfig(), task, seed=0).eval()
     assert backbone.pooling == "mean"
-    assert backbone.capabilities == {"embed", "tokens", "dropout", "linear_head", "parts"}
+    assert backbone.capabilities == {
+            "embed", "tokens", "dropout", "linear_head", "parts", "prompt", "prefix"
+        }  # fmt: skip
     inputs = dict(backbone.tokenizer(["A dog.", "A puppy.", "Tax law."], padding=True, return_tensors="pt"))
     with torch.no_grad():
         similar = torch.nn.functional.normalize(backbone.features(inputs))

@@ -108,7 +108,10 @@ PLACE = "train.csv, row 2, column 'label'"
             rf"{PLACE} holds a list with a number \(1\) and the items before it are a string",
         ),
         ([1, 0.5], f"{PLACE} holds 0.5, which is no label; labels are names, integers or true and false"),
-        ([{"a": 1}, {"a": 2}], f"{PLACE} gives the label 'a' the share 2, and a number from 0 to 1 is expected"),
+        (
+            [{"a": 1}, {"a": 2}],
+            f"{PLACE} gives the label 'a' the share 2, and a number from 0 to 1 is expected",
+        ),
         ([["a"], [""]], f"{PLACE} holds '', which is no label"),
         ([[0, 0, 1], [1, 0]], f"{PLACE} holds a list of 2 zeros and ones, and 3 are expected, one for each"),
         ([[0, 0, 1], [1, 0, 2]], f"{PLACE} holds 2, and 0 or 1 is expected"),

@@ -31,7 +31,7 @@ def test_strings_numbers_and_booleans_are_read() -> None:
 @pytest.mark.parametrize("cell", ["old", "nan", "inf", math.inf, [1], {"a": 1}, 10**400])
 @pytest.mark.parametrize("fill", [False, True])
 def test_what_is_no_number(cell: Any, fill: bool) -> None:
-    with pytest.raises(DataError, match="people.csv, row 2, column 'age' holds .*, and a finite number"):
+    with pytest.raises(DataError, match=r"people.csv, row 2, column 'age' holds .*, and a finite number"):
         read_numbers(table(1, cell), ["age"], fill=fill)
 
 
@@ -73,7 +73,9 @@ def test_equal_numbers_become_zero() -> None:
 
 
 def test_a_column_without_any_number() -> None:
-    with pytest.raises(DataError, match="people.csv, column 'age' has no number in any training row; remove"):
+    with pytest.raises(
+        DataError, match=r"people.csv, column 'age' has no number in any training row; remove"
+    ):
         fit_scale(table(None, None), ["age"], np.full((2, 1), math.nan), fill=True)
 
 

@@ -46,7 +46,11 @@ def test_json_in_a_csv_cell_and_lists_say_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.struct([(name, pa.float64()) for name in ("maybe", "no", "yes")]), pa.map_(pa.string(), pa.float64())]
+    "kind",
+    [
+        pa.struct([(name, pa.float64()) for name in ("maybe", "no", "yes")]),
+        pa.map_(pa.string(), pa.float64()),
+    ],
 )
 def test_parquet_structs_and_maps(tmp_path: Path, kind: pa.DataType) -> None:
     path = tmp_path / "votes.parquet"
@@ -61,7 +65,7 @@ def test_two_labels_are_binary_and_the_multilabel_task_must_be_named() -> None:
     labels = read_labels(table({"a": 0.9, "b": 0.6}, {}), "label")
     task = build_task("multilabel", labels)
     assert encode_labels(labels, task).tolist() == [[np.float32(0.9), np.float32(0.6)], [0.0, 0.0]]
-    with pytest.raises(DataError, match="line 1, column 'label' holds shares that sum to 1.5, and those of"):
+    with pytest.raises(DataError, match=r"line 1, column 'label' holds shares that sum to 1.5, and those of"):
         build_task("auto", labels)
 
 
@@ -75,8 +79,11 @@ def test_rounded_shares_sum_to_one_exactly() -> None:
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ({"a": 0.5, "b": 0.498}, f"{PLACE} holds shares that sum to 0.998, and those of one row must sum to 1"),
-        ({"a": 0.5, "b": 0.502}, f"{PLACE} holds shares that sum to 1.002, .*or set task = \"multilabel\""),
+        (
+            {"a": 0.5, "b": 0.498},
+            f"{PLACE} holds shares that sum to 0.998, and those of one row must sum to 1",
+        ),
+        ({"a": 0.5, "b": 0.502}, f'{PLACE} holds shares that sum to 1.002, .*or set task = "multilabel"'),
         ({}, f"{PLACE} holds shares that sum to 0, and"),
         ({"a": -0.1, "b": 1.1}, f"{PLACE} gives the label 'a' the share -0.1, and a number from 0 to 1 is"),
         ({"a": "1"}, f"{PLACE} gives the label 'a' the share '1', and a number"),
@@ -84,7 +91,10 @@ def test_rounded_shares_sum_to_one_exactly() -> None:
         ({"a": float("nan")}, f"{PLACE} gives the label 'a' the share nan, and a number"),
         ({"a": 0.5, " a": 0.5}, f"{PLACE} gives the label 'a' twice; name each once"),
         ({" ": 1.0}, f"{PLACE} gives the label '' without a name; name each once"),
-        ("a", f"{PLACE} holds a string .* and the rows before it hold a mapping; write all labels in one way"),
+        (
+            "a",
+            f"{PLACE} holds a string .* and the rows before it hold a mapping; write all labels in one way",
+        ),
         (None, f"{PLACE} has no label"),
     ],
 )
@@ -113,7 +123,7 @@ def test_other_parts_may_be_certain_but_know_no_other_label() -> None:
     check_part(hard, task, "votes.jsonl")
     assert encode_labels(hard, task).tolist() == [[0, 1, 0], [0, 0, 1]]
     other = read_labels(table({"no": 0.5, "yess": 0.5}, path="test.jsonl"), "label", like=train)
-    with pytest.raises(DataError, match="test.jsonl, line 1, .* holds the label 'yess'.*did you mean 'yes'"):
+    with pytest.raises(DataError, match=r"test.jsonl, line 1, .* holds the label 'yess'.*did you mean 'yes'"):
         check_part(other, task, "votes.jsonl")
     uneven = read_labels(table({"no": 0.5}, path="test.jsonl"), "label", like=train)
     with pytest.raises(DataError, match=r"test.jsonl, line 1, .* sum to 0\.5"):
@@ -121,7 +131,7 @@ def test_other_parts_may_be_certain_but_know_no_other_label() -> None:
     lists = read_labels(table(*TARGETS), "label")
     certain = read_labels(table([0, 1, 0]), "label", like=lists)
     assert encode_labels(certain, build_task("auto", lists)).tolist() == [[0, 1, 0]]
-    with pytest.raises(DataError, match="holds shares by label and .* holds one label in each row"):
+    with pytest.raises(DataError, match=r"holds shares by label and .* holds one label in each row"):
         read_labels(table(*MAPPINGS), "label", like=hard_training())
 
 

@@ -31,9 +31,15 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "hard_sam_freeze": {"hard_examples": {}, "sam": {}, "freeze": {"until": "1ep"}, "ema": {}},
     "distillation": {"distillation": {}},
     "cached": {"freeze": {"until": "1ep"}, "sgd": {}},
+    "contrastive": {"supervised_contrastive": {}, "class_weights": {}},
+    "contrastive_filter": {"supervised_contrastive": {}, "noisy_examples": {"after": "0ep"}},
+    "adversarial": {"fgm": {}, "adaptive_clip": {}, "swa": {}},
+    "easy_first": {"easy_to_hard": {}, "awp": {}, "lawa": {}},
+    "depth": {"stochastic_depth": {}, "neftune": {}, "looksam": {}},
+    "crops": {"random_crop": {}, "word_edits": {}, "gradient_noise": {}},
 }  # fmt: skip
 
-ROWS = {"plain": 17, "hard_examples": 17}
+ROWS = {"plain": 17, "hard_examples": 17, "contrastive": 17}
 """The last batch of an epoch has 1 row in these cases, and 5 in the others."""
 
 

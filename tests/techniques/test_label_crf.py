@@ -259,3 +259,11 @@ def test_on_top_of_a_label_embedding() -> None:
     assert {"head.base.labels", "head.labels.pairwise"} <= set(weights)
     other = train({CRF: {"decode": "map"}, technique_class("label_embedding"): {}}, Setup(kind="multilabel"))
     assert difference(weights, other) == 0
+
+
+@pytest.mark.parametrize("key", ["label_crf", "classifier_chain"])
+def test_a_frozen_head_is_refused_and_not_trained_through_twice(key: str) -> None:
+    rules = {"rules": [{"match": ["head"], "frozen_until": "1dur"}]}
+    engine = make_engine({technique_class(key): {}, technique_class("group_rules"): rules}, TABLE)
+    with pytest.raises(ConflictError, match=rf"{key} needs the head's logits .* and the head is frozen"):
+        engine.fit()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from etude.core.batch import Batch
 from etude.core.phases import AUGMENT
@@ -20,7 +21,9 @@ from etude.techniques.augment.word_edits import (
     inserted,
     nearest,
     swapped,
+    vocabulary_size,
 )
+from etude.testing.tiny import TinyTransformer
 
 CLS, SEP = 1, 2
 EDITS = ("replace", "insert", "swap", "delete")
@@ -90,6 +93,12 @@ def test_replace_takes_near_neighbours(moment: Moment, tiny_context: Callable[..
             closer = [w for w in range(4, 30) if w != old and cosines[old, w] > cosines[old, new]]
             assert new >= 4
             assert len(closer) < 3
+
+
+def test_a_longer_table_of_positions_is_not_the_vocabulary() -> None:
+    model = TinyTransformer(3)
+    model.places = nn.Embedding(90, 8)
+    assert vocabulary_size(model) == 50
 
 
 def test_neighbours_do_not_move_with_training(moment: Moment, tiny_context: Callable[..., Context]) -> None:

@@ -22,13 +22,17 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from etude.backbones.attention import use_keyed_attention
 from etude.backbones.dropout import DropoutKeys
-from etude.backbones.encode import encode, encode_layers
+from etude.backbones.encode import behind_prompt, encode, encode_layers, own_tokens
 from etude.backbones.heads import NativeHead, make_head
 from etude.backbones.pooling import POOLINGS
+from etude.backbones.prefixes import hang_prefix
 from etude.config.numbers import NumberScale
 from etude.errors import ConfigError, DataError
 from etude.parts import Head, LabelLayer, Part, Pooler, StackedHead, make_part
+from etude.parts.prefix import Prefix
+from etude.parts.prompt import Prompt
 
 MODEL_TYPE = "etude-text"
 
@@ -46,6 +50,8 @@ class EtudeTextConfig(PreTrainedConfig):
         head_bias: whether a linear head has biases.
         pooler: the part that pools in the place of ``pooling``, if there is one.
         label_layer: the part on top of the head, if there is one.
+        prompt: the part in front of the embedding, if there is one.
+        prefix: the part in front of the keys and values of every layer, if there is one.
         decoder: whether tokens look back only.
         numeric: the scale of the numbers beside the text, if it takes any.
 
@@ -64,12 +70,15 @@ class EtudeTextConfig(PreTrainedConfig):
         head_bias: bool = True,
         pooler: dict[str, Any] | None = None,
         label_layer: dict[str, Any] | None = None,
+        prompt: dict[str, Any] | None = None,
+        prefix: dict[str, Any] | None = None,
         numeric: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.network = {"model_type": "bert"} if network is None else dict(network)
         self.pooling, self.head, self.head_dropout, self.decoder = pooling, head, head_dropout, decoder
         self.head_bias, self.pooler, self.label_layer = head_bias, pooler, label_layer
+        self.prompt, self.prefix = prompt, prefix
         self.numeric = numeric
         super().__init__(**kwargs)
 
@@ -97,6 +106,12 @@ class EtudeForSequenceClassification(PreTrainedModel):
         if config.label_layer is not None:
             self.head = StackedHead(self.head, _part_of(config.label_layer, LabelLayer, "label_layer"))
         self.pooler = None if config.pooler is None else _part_of(config.pooler, Pooler, "pooler")
+        self.prompt = None if config.prompt is None else _part_of(config.prompt, Prompt, "prompt")
+        self.prefix = None if config.prefix is None else _part_of(config.prefix, Prefix, "prefix")
+        if self.prefix is not None:
+            # Only our attention looks for a prefix.
+            use_keyed_attention(self.network, DropoutKeys())
+            hang_prefix(self.network, self.prefix)
         self.post_init()
 
     def get_input_embeddings(self) -> Any:
@@ -134,12 +149,12 @@ class EtudeForSequenceClassification(PreTrainedModel):
 
     def _pooled(self, embedding: Tensor, mask: Tensor, types: dict[str, Tensor]) -> Tensor:
         decoder, pooler = self.config.decoder, self.pooler
+        given = behind_prompt(self.prompt, embedding, mask, types)
         if pooler is not None and pooler.all_layers:
-            pooled: Tensor = pooler(
-                encode_layers(self.network, embedding, mask, types, decoder=decoder), mask
-            )
+            layers = encode_layers(self.network, *given, decoder=decoder)
+            pooled: Tensor = pooler([own_tokens(hidden, mask) for hidden in layers], mask)
             return pooled
-        hidden = encode(self.network, embedding, mask, types, decoder=decoder)
+        hidden = own_tokens(encode(self.network, *given, decoder=decoder), mask)
         return POOLINGS[self.config.pooling](hidden, mask) if pooler is None else pooler((hidden,), mask)
 
     def _beside(self, pooled: Tensor, numbers: Tensor | None) -> Tensor:

@@ -8,13 +8,36 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def attention_mask_of(inputs: Mapping[str, Tensor]) -> Tensor:
     """The attention mask (B, L); where there is none, every token is real."""
     mask = inputs.get("attention_mask")
     return torch.ones_like(inputs["input_ids"]) if mask is None else mask
+
+
+def behind_prompt(
+    prompt: nn.Module | None, embedding: Tensor, mask: Tensor, inputs: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+    """Return embedding (B, L, D), mask (B, L) and inputs with the prompt's P vectors in front: P + L long.
+
+    A prompt's vectors are of the first type of token, where a network tells types apart.
+    """
+    if prompt is None:
+        return embedding, mask, inputs
+    embedding, mask = prompt(embedding, mask)
+    types = inputs.get("token_type_ids")
+    if types is not None:
+        front = types.new_zeros(len(types), embedding.shape[1] - types.shape[1])
+        inputs = {**inputs, "token_type_ids": torch.cat([front, types], dim=1)}
+    return embedding, mask, inputs
+
+
+def own_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the features (B, L, D) of a text's own tokens, whose mask is (B, L), from those of P + L."""
+    n_front = hidden.shape[1] - mask.shape[1]
+    return hidden[:, n_front:] if n_front else hidden
 
 
 def encode(

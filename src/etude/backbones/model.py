@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,14 +15,25 @@ from torch import Tensor, nn
 from etude.backbones.attention import use_keyed_attention
 from etude.backbones.blocks import find_blocks
 from etude.backbones.dropout import DropoutKeys, key_dropout_layers
-from etude.backbones.encode import attention_mask_of, encode, encode_layers
+from etude.backbones.encode import (
+    attention_mask_of,
+    behind_prompt,
+    encode,
+    encode_layers,
+    own_tokens,
+)
 from etude.backbones.fast_encoder import encode_fast
 from etude.backbones.heads import LinearHead
 from etude.backbones.pooling import POOLINGS
+from etude.backbones.positions import n_positions
+from etude.backbones.prefixes import attention_sizes, hang_prefix
 from etude.backbones.saving import save_text_backbone
 from etude.backbones.vocabulary import CompactEmbedding, can_compact
 from etude.config.numbers import NumberScale
 from etude.core.backbone import Backbone
+from etude.errors import ConflictError
+from etude.parts.prefix import AttentionSizes, Prefix
+from etude.parts.prompt import Prompt
 
 
 class TextBackbone(Backbone):
@@ -44,11 +54,14 @@ class TextBackbone(Backbone):
         mask_token_id: id of the mask token; without one the backbone lacks the capability ``"tokens"``.
         pad_token_id: id of the padding token.
         special_ids: ids of all special tokens.
+        vocabulary_size: ids of tokens are below it.
         scale: of the numbers beside the text, or none.
-        fingerprint: hash of the vocabulary, and of the scale if there is one.
+        fingerprint: hash of the vocabulary.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head", "parts"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"embed", "tokens", "dropout", "linear_head", "parts", "prompt", "prefix"}
+    )
 
     def __init__(
         self,
@@ -80,16 +93,18 @@ class TextBackbone(Backbone):
         self._pool = POOLINGS[pooled_by]
         self._keys = keys
         key_dropout_layers(self, keys)
-        use_keyed_attention(network, keys)
+        if not use_keyed_attention(network, keys):
+            self.capabilities = self.capabilities - {"prefix"}  # type: ignore[misc]  # of this one only
         network.config.pad_token_id = tokenizer.pad_token_id
         self.pad_token_id: int = tokenizer.pad_token_id
         self.mask_token_id: int | None = tokenizer.mask_token_id
         self.special_ids: tuple[int, ...] = tuple(sorted(set(tokenizer.all_special_ids)))
+        self.vocabulary_size: int = min(len(tokenizer), network.get_input_embeddings().num_embeddings)
         self.scale = scale
         self.n_numbers = 0 if scale is None else len(scale.columns)
-        self.fingerprint = fingerprint_of(tokenizer, scale)
+        self.fingerprint = fingerprint_of(tokenizer)
         if self.mask_token_id is None:
-            self.capabilities = self.capabilities - {"tokens"}  # type: ignore[misc]  # of this one only
+            self.capabilities = self.capabilities - {"tokens"}  # type: ignore[misc]  # as above
         if not isinstance(head, LinearHead):
             self.capabilities = self.capabilities - {"linear_head"}  # type: ignore[misc]  # as above
 
@@ -98,13 +113,17 @@ class TextBackbone(Backbone):
         return embedding
 
     def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        mask = attention_mask_of(inputs)
+        own = attention_mask_of(inputs)
+        embedding, mask, inputs = behind_prompt(self.prompt, embedding, own, inputs)
         if self.gives_all_layers:
-            return encode_layers(self.network, embedding, mask, inputs, decoder=self.decoder)
-        hidden = encode_fast(self.network, embedding, mask, inputs, self._keys)
+            layers = encode_layers(self.network, embedding, mask, inputs, decoder=self.decoder)
+            return tuple(own_tokens(hidden, own) for hidden in layers)
+        hidden = None
+        if self.prefix is None:
+            hidden = encode_fast(self.network, embedding, mask, inputs, self._keys)
         if hidden is None:
             hidden = encode(self.network, embedding, mask, inputs, decoder=self.decoder)
-        return (hidden,)
+        return (own_tokens(hidden, own),)
 
     def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
         mask = attention_mask_of(inputs)
@@ -119,9 +138,40 @@ class TextBackbone(Backbone):
         key_dropout_layers(pooler, self._keys)
         super().put_pooler(pooler)
 
+    def put_prompt(self, prompt: nn.Module) -> None:
+        room, longest = n_positions(self.network.config), self.tokenizer.model_max_length
+        n_tokens = prompt.n_tokens if isinstance(prompt, Prompt) else 0
+        # A checkpoint's tokenizer may name no length; ours has that of the run.
+        if room is not None and longest <= room < longest + n_tokens:
+            raise ConflictError(
+                f"a prompt of {n_tokens} tokens and texts of {longest} are more than the {room} positions of "
+                f"{type(self.network).__name__}; lower backbone.max_length or take a shorter prompt"
+            )
+        super().put_prompt(prompt)
+
+    def put_prefix(self, prefix: nn.Module) -> None:
+        if isinstance(prefix, Prefix):
+            hang_prefix(self.network, prefix)
+        super().put_prefix(prefix)
+
+    def attention_sizes(self) -> AttentionSizes:
+        """What a prefix must look like.
+
+        Raises:
+            ConflictError: the network takes none.
+        """
+        return attention_sizes(self.network, decoder=self.decoder)
+
+    @property
+    def in_front(self) -> list[nn.Module]:
+        """The prompt and the prefix, as far as there are any."""
+        return [module for module in (self.prompt, self.prefix) if module is not None]
+
     def blocks(self) -> list[tuple[str, nn.Module]]:
+        (name, embeddings), *layers = find_blocks(self.network)
+        first = nn.ModuleList([embeddings, *self.in_front]) if self.in_front else embeddings
         pooler = [] if self.pooler is None else [("pooler", self.pooler)]
-        return [*find_blocks(self.network), *pooler, ("head", self.head)]
+        return [(name, first), *layers, *pooler, ("head", self.head)]
 
     def key_randomness(self, key: int) -> None:
         self._keys.set(key)
@@ -161,11 +211,9 @@ class TextBackbone(Backbone):
         save_text_backbone(self, folder, metadata)
 
 
-def fingerprint_of(tokenizer: Any, scale: NumberScale | None = None) -> str:
-    """Return a hash of a tokenizer's vocabulary, and of a scale: 16 hexadecimal digits."""
+def fingerprint_of(tokenizer: Any) -> str:
+    """Return a hash of a tokenizer's vocabulary: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for word, number in sorted(tokenizer.get_vocab().items()):
         digest.update(f"{word}\0{number}\n".encode(errors="surrogatepass"))
-    if scale is not None:
-        digest.update(json.dumps(scale.to_json()).encode())
     return digest.hexdigest()[:16]

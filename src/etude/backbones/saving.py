@@ -24,6 +24,8 @@ from etude.backbones.heads import LinearHead, MLPHead, NativeHead
 from etude.backbones.vocabulary import CompactEmbedding
 from etude.errors import RunError
 from etude.parts import Head, Part, StackedHead
+from etude.parts.prefix import Prefix
+from etude.parts.quantised_linear import QuantisedLinear
 
 if TYPE_CHECKING:
     from etude.backbones.model import TextBackbone
@@ -72,8 +74,8 @@ def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
         RunError: the head has no form that can be saved.
     """
     head = backbone.head
-    # The architecture's own class knows neither another pooler nor labels on top of its head.
-    native = backbone.pooling == "native" and backbone.pooler is None
+    # The architecture's own class knows no other pooler, no labels on top of its head, and no prompt.
+    native = backbone.pooling == "native" and backbone.pooler is None and not backbone.in_front
     if native and isinstance(head, NativeHead):
         form = _native_form(backbone, dict(head.classifier.state_dict()))
     elif native and isinstance(head, LinearHead) and head.out.bias is None:
@@ -92,6 +94,7 @@ def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
     stacked = backbone.head
     labels = stacked.labels if isinstance(stacked, StackedHead) else None
     head = saved_head(stacked.base if isinstance(stacked, StackedHead) else stacked)
+    prefix = backbone.prefix.plain() if isinstance(backbone.prefix, Prefix) else backbone.prefix
     config = EtudeTextConfig(
         network=_network_settings(network),
         pooling=backbone.pooled_by,
@@ -100,6 +103,8 @@ def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
         head_bias=not isinstance(head, LinearHead) or head.out.bias is not None,
         pooler=None if backbone.pooler is None else described(backbone.pooler),
         label_layer=None if labels is None else described(labels),
+        prompt=None if backbone.prompt is None else described(backbone.prompt),
+        prefix=None if prefix is None else described(prefix),
         decoder=backbone.decoder,
         numeric=None if backbone.scale is None else backbone.scale.to_json(),
         id2label=dict(network.id2label),
@@ -109,7 +114,9 @@ def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
         architectures=[EtudeForSequenceClassification.__name__],
     )
     state = _named("head" if labels is None else "head.base", head) | _named("head.labels", labels)
-    return config, "network", state | _named("pooler", backbone.pooler)
+    for name, module in (("pooler", backbone.pooler), ("prompt", backbone.prompt), ("prefix", prefix)):
+        state |= _named(name, module)
+    return config, "network", state
 
 
 def _named(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
@@ -189,17 +196,25 @@ def network_state(network: nn.Module) -> dict[str, Tensor]:
             state[f"{name}.weight"] = module.full_weight()
         elif hasattr(module, "get_base_layer") and hasattr(module, "get_delta_weight"):
             _fold_adapter(state, name, module)
+        elif isinstance(module, QuantisedLinear) and f"{name}.packed" in state:
+            _put_plain(state, name, module.weight, module.bias)
     return state
 
 
 def _fold_adapter(state: dict[str, Tensor], name: str, layer: Any) -> None:
     """Put a plain layer in the place of one that peft gave an adapter: W + (alpha / r) B A."""
     base = layer.get_base_layer()
+    weight = base.weight + sum(layer.get_delta_weight(a) for a in layer.active_adapters)
+    _put_plain(state, name, weight, base.bias)
+
+
+def _put_plain(state: dict[str, Tensor], name: str, weight: Tensor, bias: Tensor | None) -> None:
+    """Replace whatever a module holds by the tensors of an ordinary linear layer."""
     for inner in [other for other in state if other.startswith(f"{name}.")]:
         del state[inner]
-    state[f"{name}.weight"] = base.weight + sum(layer.get_delta_weight(a) for a in layer.active_adapters)
-    if base.bias is not None:
-        state[f"{name}.bias"] = base.bias
+    state[f"{name}.weight"] = weight
+    if bias is not None:
+        state[f"{name}.bias"] = bias
 
 
 def _as_saved(value: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from etude.backbones.hub import (
 )
 from etude.backbones.model import TextBackbone
 from etude.backbones.pooling import POOLINGS, pooling_of_sentence_transformer
+from etude.backbones.positions import n_positions
 from etude.backbones.saving import METADATA
 from etude.config.numbers import NumberScale
 from etude.config.run import BackboneConfig
@@ -83,6 +84,7 @@ def load_text_backbone(
     """
     source = locate(config)
     tokenizer = load_tokenizer(config) if tokenizer is None else tokenizer
+    prompt = prefix = None
     settings = load_config(source)
     pooling = choose_pooling(config, source, settings)
     if scale is not None and pooling == "native":
@@ -94,9 +96,11 @@ def load_text_backbone(
             f"'{config.head}'; remove backbone.head or choose another pooling"
         )
     if settings.model_type == MODEL_TYPE:
-        network: Any = load_saved(Path(source.path)).network
+        saved = load_saved(Path(source.path))
+        network: Any = saved.network
         settings = network.config
         missing: list[str] = []
+        prompt, prefix = saved.prompt, saved.prefix
     else:
         _name_labels(settings, task)
         _set_dropout(settings, config.dropout)
@@ -113,7 +117,7 @@ def load_text_backbone(
     if config.layers is not None:
         keep_layers(parts.network, config.layers)
     _name_labels(parts.network.config, task)
-    return _assemble(parts, tokenizer, scale).train()
+    return _put_in_front(_assemble(parts, tokenizer, scale), prompt, prefix).train()
 
 
 def load_saved(folder: Path) -> TextBackbone:
@@ -149,8 +153,19 @@ def load_saved(folder: Path) -> TextBackbone:
     backbone = _assemble(parts, load_saved_tokenizer(folder), scale)
     if isinstance(model, EtudeForSequenceClassification) and model.pooler is not None:
         backbone.put_pooler(model.pooler)
+    if isinstance(model, EtudeForSequenceClassification):
+        _put_in_front(backbone, model.prompt, model.prefix)
     backbone.trained_with = techniques_of(folder)
     return backbone.eval()
+
+
+def _put_in_front(backbone: TextBackbone, prompt: nn.Module | None, prefix: nn.Module | None) -> TextBackbone:
+    """Give a backbone the prompt and the prefix that its network was trained with, if any."""
+    if prompt is not None:
+        backbone.put_prompt(prompt)
+    if prefix is not None:
+        backbone.put_prefix(prefix)
+    return backbone
 
 
 def techniques_of(folder: Path) -> frozenset[str]:
@@ -287,20 +302,12 @@ def _draw_fresh(parts: _Parts, missing: list[str], path: str, seed: int) -> None
 
 def _check_length(config: BackboneConfig, settings: Any) -> None:
     settings = settings.network_config() if settings.model_type == MODEL_TYPE else settings
-    limit = getattr(settings, "max_position_embeddings", None)
-    if limit is None or getattr(settings, "position_biased_input", True) is False:
-        return  # DeBERTa's positions are relative
-    if settings.model_type in _SHIFTED:
-        limit -= settings.pad_token_id + 1
-    if config.max_length > limit:
+    limit = n_positions(settings)
+    if limit is not None and config.max_length > limit:
         raise ConfigError(
             f"backbone.max_length is {config.max_length} and '{config.path}' has positions for {limit} "
             f"tokens; set backbone.max_length = {limit}"
         )
-
-
-_SHIFTED = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "mpnet"}
-"""Architectures whose positions begin after the padding token's id."""
 
 
 def _set_dropout(settings: Any, rate: float | None) -> None:

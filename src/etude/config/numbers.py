@@ -38,9 +38,9 @@ class NumberScale:
         (2.0,)
         """
         mean, deviation = np.nanmean(numbers, axis=0), np.nanstd(numbers, axis=0)
-        # The deviation of equal numbers may come out as a rounding error of their mean.
-        constant = np.nanmin(numbers, axis=0) == np.nanmax(numbers, axis=0)
-        deviation = np.where(constant, 1.0, deviation)
+        # Equal numbers may differ from their computed mean by a rounding error, which must not be blown up.
+        least, most = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+        mean, deviation = np.where(least == most, least, mean), np.where(least == most, 1.0, deviation)
         return cls(tuple(columns), tuple(mean.tolist()), tuple(deviation.tolist()), fill)
 
     @classmethod

@@ -44,10 +44,14 @@ class Backbone(nn.Module):
         capabilities: what techniques may ask for, out of ``"embed"`` (an embedding that can be
             changed), ``"tokens"`` (integer tokens with a mask token), ``"dropout"``, ``"linear_head"`` (one
             linear layer on the features), ``"parts"`` (features of each part of the input, and so a choice
-            of pooler), ``"mixable"`` (real-valued inputs), ``"columns"`` (inputs (B, D) whose columns mean
-            the same in every row), ``"pixels"`` (images (B, channels, height, width)).
+            of pooler), ``"prompt"`` (vectors may stand in front of the embedding), ``"prefix"`` (keys and
+            values may stand in front of every layer's), ``"mixable"`` (real-valued inputs), ``"columns"``
+            (inputs (B, D) whose columns mean the same in every row), ``"pixels"`` (images (B, channels,
+            height, width)).
         head: the module from features (B, D) to logits (B, C).
         pooler: a pooling with weights of its own, or ``None``.
+        prompt: what stands in front of the embedding, or ``None``; it belongs to the first block.
+        prefix: what stands in front of the keys and values of every layer, as ``prompt``.
         keep_hidden: whether the output holds the features of every layer.
         mixable: the names of the real-valued inputs.
         n_numbers: columns of the input ``"numbers"`` that join the features behind the embedding, in front
@@ -68,6 +72,8 @@ class Backbone(nn.Module):
         super().__init__()
         # An attribute of the class would hide the module that takes its place.
         self.pooler: nn.Module | None = None
+        self.prompt: nn.Module | None = None
+        self.prefix: nn.Module | None = None
 
     def forward(self, inputs: Mapping[str, Tensor], transform: Transform | None = None) -> Output:
         """Map inputs to logits and features; ``transform`` changes the embedding on the way.
@@ -104,6 +110,17 @@ class Backbone(nn.Module):
         to (B, D). It gets the last layer alone unless its ``all_layers`` is true.
         """  # noqa: D205 - the two sentences belong together
         self.pooler = pooler
+
+    def put_prompt(self, prompt: nn.Module) -> None:
+        """Let learned vectors stand in front of the embedding; pooler and head do not see them.
+
+        ``prompt(embedding, mask)`` gives both with its ``n_tokens`` vectors in front.
+        """
+        self.prompt = prompt
+
+    def put_prefix(self, prefix: nn.Module) -> None:
+        """Let learned keys and values stand in front of those of every layer's attention."""
+        self.prefix = prefix
 
     @property
     def gives_all_layers(self) -> bool:

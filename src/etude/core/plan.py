@@ -133,6 +133,10 @@ def _both_want(phase: Phase[Any], one: str, other: str) -> ConflictError:
 
 def _refuse_clashes(techniques: list[Technique[Any]]) -> None:
     for one in techniques:
+        for missing in sorted(one.facts.requires - {other.key() for other in techniques}):
+            way_out = f"add [techniques.{missing}] or remove {one.key()}"
+            raise ConflictError(f"{one.key()} works only together with {missing}; {way_out}")
+    for one in techniques:
         for other in techniques:
             if one is other:
                 continue

@@ -44,6 +44,7 @@ class Facts:
         passes: forward-and-backward passes of one step, as a multiple of a plain one.
         tasks: the tasks it works on.
         needs: capabilities of the backbone that it cannot do without.
+        requires: other techniques that it cannot do without.
         produces_soft_targets: its targets are no longer zeros and ones.
         accepts_soft_targets: it gives a right result when targets are soft.
         changes_inputs: inputs differ from step to step, so that features cannot be cached.
@@ -64,6 +65,7 @@ class Facts:
     passes: float = 1.0
     tasks: frozenset[Kind] = ALL_TASKS
     needs: frozenset[str] = frozenset()
+    requires: frozenset[str] = frozenset()
     produces_soft_targets: bool = False
     accepts_soft_targets: bool = True
     changes_inputs: bool = False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.core.rng import torch_generator
+from etude.errors import ConflictError
 
 
 class Part(nn.Module):
@@ -68,6 +69,18 @@ class LabelLayer(Part):
                 # loss uses these ones later, and a term of zero tells so.
                 return logits + sum((0.0 * p.sum() for p in self.parameters()), start=0.0)
             return self.infer(logits)
+
+    def refuse_rest(self) -> None:
+        """Refuse to be trained through while the head is frozen and gives what it gives in prediction.
+
+        Raises:
+            ConflictError: the head is frozen.
+        """
+        if not self.training:
+            raise ConflictError(
+                f"{self.name} needs the head's logits as they are in training and the head is frozen; let "
+                f"the head train, or remove {self.name}"
+            )
 
     def infer(self, logits: Tensor) -> Tensor:
         """Map a head's logits (B, C) to logits of the labels' probabilities (B, C)."""

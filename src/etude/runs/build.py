@@ -163,7 +163,7 @@ def build(
 
     @cache
     def load_model(path: str) -> Backbone:
-        return _load_teacher(path, data.task.labels, accelerator)
+        return _load_teacher(path, data, accelerator)
 
     context = Context(
         task=data.task,
@@ -221,15 +221,20 @@ def _embeddings_without_decay(plan: Plan) -> bool:
     return spec is not None and (spec.weight_decay == 0 or ruled)
 
 
-def _load_teacher(path: str, labels: tuple[str, ...], accelerator: Any) -> Backbone:
-    folder = find_model(Path(path))
+def _load_teacher(path: str, data: TextData, accelerator: Any) -> Backbone:
+    folder, labels = find_model(Path(path)), data.task.labels
     theirs = read_metadata(folder)["labels"]
     if tuple(theirs) != labels:
         raise ConfigError(
             f"the teacher {path} predicts {len(theirs)} labels that are not this task's {len(labels)} in "
             "the same order; train it on the same labels"
         )
-    teacher: Backbone = load_saved(folder)
+    teacher = load_saved(folder)
+    if teacher.scale not in (None, data.scale):
+        raise ConfigError(
+            f"the teacher {path} reads {', '.join(teacher.scale.columns)} beside the text, scaled as its own "
+            "training rows were; train it on this run's rows and data.numeric, or on the text alone"
+        )
     teacher.requires_grad_(requires_grad=False)
     prepared: Backbone = accelerator.prepare_model(teacher.eval(), evaluation_mode=True)
     return prepared

@@ -26,6 +26,9 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
 RANDOM_HEAD_FACTOR = 100.0
 """The recommended factor of head_lr where the head does not start from a probe and has far to go."""
 
+DEEP_HEAD_FACTOR = 10.0
+"""The same where a pooler of layers comes with the head: a recurrent or attention layer diverges sooner."""
+
 SLOTS: Mapping[str, tuple[Phase[Any], str]] = {
     "optimizer": (OPTIMIZER, "adamw"),
     "schedule": (SCHEDULE, "linear"),
@@ -76,7 +79,8 @@ def resolve_techniques(
                 chosen.setdefault(name, dict(settings))
                 where.setdefault(name, f"techniques.{name}")
         if "head_lr" in chosen and "head_lr" not in config.techniques and "linear_probe" not in chosen:
-            chosen["head_lr"] = {"factor": RANDOM_HEAD_FACTOR}
+            deep = any(technique_class(name).facts.puts_pooler for name in chosen)
+            chosen["head_lr"] = {"factor": DEEP_HEAD_FACTOR if deep else RANDOM_HEAD_FACTOR}
     return [_make(name, table, where[name]) for name, table in chosen.items()]
 
 

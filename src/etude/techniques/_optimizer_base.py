@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from etude.config.fields import SearchRange, setting
-from etude.core.extras import require
 from etude.core.phases import OPTIMIZER, GroupRule, OptimizerSpec, Parameter
 from etude.core.plan import Plan
 from etude.core.technique import Technique, TechniqueConfig
+from etude.extras import require
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Groups = list[dict[str, Any]]

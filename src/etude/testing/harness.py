@@ -82,8 +82,14 @@ class Setup:
 
 
 def complete(recipe: Recipe, kind: Kind) -> dict[type[Technique[Any]], Mapping[str, Any]]:
-    """Return the recipe with AdamW and the task's loss where it has no optimizer or no loss."""
+    """Return the recipe with what its techniques require, and with an optimizer and a loss if it has none.
+
+    These are AdamW and the task's loss.
+    """
     whole = dict(recipe)
+    for technique in recipe:
+        for name in sorted(technique.facts.requires):
+            whole.setdefault(technique_class(name), {})
     phases = [technique.facts.phase for technique in recipe]
     if OPTIMIZER not in phases:
         whole[technique_class("adamw")] = {"lr": 0.01}

@@ -15,6 +15,7 @@ from etude.core.backbone import Backbone
 from etude.core.examples import Examples
 from etude.core.rng import numpy_generator, torch_generator
 from etude.core.task import Kind, Task, make_task
+from etude.parts.prefix import SLOT, AttentionSizes, Prefix, PrefixSlot
 
 N_TOKENS, MASK, PAD = 50, 1, 0
 
@@ -30,8 +31,11 @@ class TinyTransformer(Backbone):
         seed: the weights' seed.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"embed", "tokens", "dropout", "linear_head", "parts"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"embed", "tokens", "dropout", "linear_head", "parts", "prompt", "prefix"}
+    )
     mask_token_id, pad_token_id, special_ids = MASK, PAD, (PAD, MASK)
+    vocabulary_size = N_TOKENS
 
     def __init__(
         self, n_classes: int, d_model: int = 8, n_blocks: int = 2, dropout: float = 0.0, seed: int = 0
@@ -52,11 +56,26 @@ class TinyTransformer(Backbone):
 
     def layers_from(self, embedding: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Map embeddings (B, L, D) to the features (B, L, D) after each block."""
-        mask = inputs["attention_mask"].to(embedding.dtype).unsqueeze(-1)
+        mask = inputs["attention_mask"]
+        n_tokens = mask.shape[1]
+        if self.prompt is not None:
+            embedding, mask = self.prompt(embedding, mask)
+        mask = mask.to(embedding.dtype).unsqueeze(-1)
         hidden = [embedding]
         for layer in self.layers:
             hidden.append(layer(hidden[-1], mask))
-        return tuple(hidden[1:])
+        return tuple(features[:, -n_tokens:] for features in hidden[1:])  # without the prompt's
+
+    def put_prefix(self, prefix: nn.Module) -> None:
+        """Let each block's attention look at its part of the prefix."""
+        if isinstance(prefix, Prefix):
+            for i, layer in enumerate(self.layers):
+                setattr(layer, SLOT, PrefixSlot(prefix, i))
+        super().put_prefix(prefix)
+
+    def attention_sizes(self) -> AttentionSizes:
+        """One head as wide as the model in every block."""
+        return AttentionSizes(len(self.layers), 1, self.embedding.embedding_dim)
 
     def pool(self, layers: tuple[Tensor, ...], inputs: Mapping[str, Tensor]) -> Tensor:
         """Map features (B, L, D) to masked means (B, D), or to what the pooler makes of them."""
@@ -68,9 +87,11 @@ class TinyTransformer(Backbone):
 
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """The embedding, each attention block, the pooler where there is one, the head."""
+        front = [module for module in (self.prompt, self.prefix) if module is not None]
+        first = nn.ModuleList([self.embedding, *front]) if front else self.embedding
         layers = [(f"layer.{i}", layer) for i, layer in enumerate(self.layers)]
         pooler = [] if self.pooler is None else [("pooler", self.pooler)]
-        return [("embedding", self.embedding), *layers, *pooler, ("head", self.head)]
+        return [("embedding", first), *layers, *pooler, ("head", self.head)]
 
 
 class _Block(nn.Module):
@@ -84,9 +105,14 @@ class _Block(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         normed = self.norm(hidden)
         query, keys = self.query_key(normed).chunk(2, dim=-1)
+        values, sees = normed, mask.transpose(1, 2) != 0
+        slot: PrefixSlot | None = getattr(self, SLOT, None)
+        if slot is not None:
+            found = slot.in_front(query[:, None], keys[:, None], values[:, None], sees[:, None], causal=False)
+            keys, values, sees = (tensor[:, 0] for tensor in found if tensor is not None)
         scores = query @ keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
-        scores = scores.masked_fill(mask.transpose(1, 2) == 0, float("-inf"))
-        mixed = scores.softmax(-1) @ normed
+        scores = scores.masked_fill(~sees, float("-inf"))
+        mixed = scores.softmax(-1) @ values
         update: Tensor = self.dropout(torch.tanh(self.out(mixed)))
         return hidden + update
 

@@ -38,7 +38,7 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from etude.config.fields import Probability, SearchRange, setting
@@ -147,15 +147,37 @@ def nearest(table: Tensor, ids: Tensor, k: int, *, never: Tensor) -> Tensor:
     return cosines.topk(k, dim=1).indices
 
 
+def vocabulary_size(backbone: Backbone) -> int:
+    """Return the rows of the table that tokens are looked up in; not those of positions or segments.
+
+    >>> from etude.testing.tiny import TinyTransformer
+    >>> vocabulary_size(TinyTransformer(3))
+    50
+    """
+    looked_up: list[int] = []
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        looked_up.append(int(getattr(module, "num_embeddings", 0)))
+
+    device = next(backbone.parameters()).device
+    hooks = [module.register_forward_hook(note) for module in backbone.modules()]
+    try:
+        with torch.no_grad():
+            backbone.embed({"input_ids": torch.zeros(1, 1, dtype=torch.long, device=device)})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(looked_up)
+
+
 class Neighbours:
     """The nearest words of each word in a backbone's token embeddings, found when asked for."""
 
     def __init__(self, backbone: Backbone, k: int, special_ids: tuple[int, ...]) -> None:
-        first_block = backbone.blocks()[0][1]
-        sizes = [getattr(module, "num_embeddings", 0) for module in first_block.modules()]
         device = next(backbone.parameters()).device
+        tokens = torch.arange(vocabulary_size(backbone), device=device)
         with torch.no_grad():
-            table = backbone.embed({"input_ids": torch.arange(max(sizes), device=device)[None]})[0]
+            table = backbone.embed({"input_ids": tokens[None]})[0]
         self._table = normalize(table.detach().float().cpu(), dim=1)
         self._never = torch.tensor(special_ids)
         self._k = max(1, min(k, len(table) - len(special_ids) - 1))

@@ -30,12 +30,12 @@ from torch import nn
 
 from etude.config.fields import SearchRange, Time, setting
 from etude.core.backbone import Backbone
-from etude.core.extras import require
 from etude.core.phases import GROUPS, MODEL, GroupRule, Parameter
 from etude.core.plan import Plan
 from etude.core.rng import key
 from etude.core.technique import Facts, Technique, TechniqueConfig
 from etude.errors import ConflictError, closest
+from etude.extras import require
 
 NEVER = Time(1, "dur")
 

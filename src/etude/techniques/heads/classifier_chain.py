@@ -143,6 +143,7 @@ class ClassifierChain(Technique[ClassifierChainConfig]):
         labels = fresh(chain.ClassifierChain, context.seed, order=order, feed=self.config.feed)
 
         def loss(output: Output, batch: Batch, moment: Moment) -> Tensor:
+            labels.refuse_rest()
             dependence = labels.dependence.to(output.logits.dtype)
             return chain_terms(output.logits, dependence, batch.targets.to(output.logits.dtype))
 

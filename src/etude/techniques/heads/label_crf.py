@@ -138,6 +138,7 @@ class LabelCRF(Technique[LabelCRFConfig]):
         labels = fresh(field.LabelCRF, plan.context.seed, n_classes=n_classes, decode=config.decode)
 
         def loss(output: Output, batch: Batch, moment: Moment) -> Tensor:
+            labels.refuse_rest()
             pairwise = labels.potentials.to(output.logits.dtype)
             found = terms(output.logits, pairwise, batch.targets.to(output.logits.dtype))
             if config.l2 == 0.0:

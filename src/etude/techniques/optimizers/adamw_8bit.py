@@ -34,10 +34,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from etude.config.fields import setting
-from etude.core.extras import require
 from etude.core.phases import GROUPS, OPTIMIZER, Parameter
 from etude.core.plan import Plan
 from etude.core.technique import Facts
+from etude.extras import require
 from etude.techniques._optimizer_base import (
     AdamLikeConfig,
     Assembly,
