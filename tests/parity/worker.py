@@ -35,6 +35,8 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "contrastive_filter": {"supervised_contrastive": {}, "noisy_examples": {"after": "0ep"}},
     "adversarial": {"fgm": {}, "adaptive_clip": {}, "swa": {}},
     "easy_first": {"easy_to_hard": {}, "awp": {}, "lawa": {}},
+    "quantised_lora": {"quantised": {}, "lora": {"dropout": 0.0}},
+    "prefix": {"prefix_tuning": {"mlp": 4}, "ema": {}},
     "depth": {"stochastic_depth": {}, "neftune": {}, "looksam": {}},
     "crops": {"random_crop": {}, "word_edits": {}, "gradient_noise": {}},
 }  # fmt: skip

@@ -132,12 +132,13 @@ class PrefixSlot:
         >>> x = torch.zeros(1, 1, 3, 4)
         >>> key, value, mask = PrefixSlot(prefix, 0).in_front(x, x, x, None, causal=True)
         >>> key.shape, mask.int().tolist()
-        (torch.Size([1, 1, 5, 4]), [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+        (torch.Size([1, 1, 5, 4]), [[[[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]]])
         """
         own_key, own_value = self.prefix.of_layer(self.layer).to(key.dtype)
         n_tokens = own_key.shape[1]
         if mask is None and causal:
-            mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril()
+            sizes = (1, 1, query.shape[2], key.shape[2])  # four, since transformers counts on them
+            mask = torch.ones(sizes, dtype=torch.bool, device=key.device).tril()
         if mask is not None:
             mask = mask.expand(*mask.shape[:-1], key.shape[2])
             mask = F.pad(mask, (n_tokens, 0), value=1.0 if mask.dtype == torch.bool else 0.0)

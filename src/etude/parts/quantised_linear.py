@@ -6,6 +6,7 @@ The weight does not train. It is stored by bitsandbytes, which is imported when 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -68,10 +69,18 @@ def dequantise(packed: Tensor, scales: Tensor, kind: Kind, shape: torch.Size) ->
         return packed.float() * (scales / 127.0)[:, None]
     state = functional.QuantState(
         absmax=scales, shape=shape, blocksize=BLOCK, quant_type=kind, dtype=torch.float32,
-        code=functional.get_4bit_type(kind, device=packed.device, blocksize=BLOCK),
+        code=_table(kind, packed.device),
     )  # fmt: skip
     whole: Tensor = functional.dequantize_4bit(packed, state)
     return whole
+
+
+@cache
+def _table(kind: Kind, device: torch.device) -> Tensor:
+    """The 16 numbers of a kind; made once, since each copy makes the host wait for the device."""
+    with torch.inference_mode(False):
+        table: Tensor = bitsandbytes().functional.get_4bit_type(kind, device=device, blocksize=BLOCK)
+    return table
 
 
 class QuantisedLinear(nn.Module):

@@ -23,6 +23,7 @@ Clashes: techniques that change or freeze the weights which it freezes.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -88,6 +89,8 @@ def _called(name: str, want: str) -> bool:
 
 def add_adapters(backbone: Backbone, config: LoRAConfig, seed: int) -> Backbone:
     """Put adapters on the linear layers, in place; their first weights are a function of the seed."""
+    # Where bitsandbytes is there, the library imports it, and it warns of a product that is not used here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     peft: Any = require("peft", extra="peft", technique="lora")
     names = linear_layers(backbone, config.layers)
     if not names:
@@ -100,7 +103,9 @@ def add_adapters(backbone: Backbone, config: LoRAConfig, seed: int) -> Backbone:
             ),
             backbone,
         )
-    return backbone
+    # The library has frozen the rest, the head too. What trains is said by groups, step by step; processes
+    # that share the work would never exchange gradients of what is frozen as they begin.
+    return backbone.requires_grad_(True)
 
 
 class LoRA(Technique[LoRAConfig]):

@@ -9,8 +9,8 @@ p + L tokens; pooling and head see the features of the L tokens alone. Only P an
 Paper: Lester et al. 2021 (2104.08691), sections 2 and 3.2.
 
 When it helps: very large networks, and many tasks on one network: a task is p · D numbers and a head.
-When not: networks below a billion parameters or so, where it stays behind full training and LoRA
-(figure 1 of the paper); short runs, since it learns slowly.
+When not: networks below some billion parameters, where it stays behind full training (figure 1 of the
+paper); short runs, since it learns slowly.
 
 Suggested values: p = 20, up to 100; first values from the vocabulary; a learning rate a hundred times that
 of full fine-tuning (the paper's is 0.3, with Adafactor).

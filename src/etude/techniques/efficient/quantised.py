@@ -8,7 +8,7 @@ numbers in [-1, 1]: W ≈ c · T[i], i the nearest. ``nf4``: T holds quantiles o
 ``fp4``: floats of 4 bits. ``int8``: W ≈ c / 127 · round(127 W / c), c the largest of each row. Then
 y = x W'ᵀ + b + LoRA's part, with W' the weight made whole.
 
-Paper: Dettmers et al. 2023 (2305.14314), QLoRA, section 3; 2022 (2208.07339), section 2, for rows of int8.
+Paper: Dettmers et al. 2023 (2305.14314), QLoRA, section 3; 2022 (2208.07339), section 3.1, for rows of int8.
 
 When it helps: networks whose matrices do not fit into memory beside the activations.
 When not: memory suffices, since each product costs more time; networks of few and small matrices, where
@@ -19,11 +19,11 @@ Suggested values: ``nf4``; ``int8`` where the loss of accuracy counts more than 
 Cost: 1 pass, with each matrix made whole twice in a step; 0.56 bytes for a number in 4 bits and 1 in 8,
 instead of 4. Needs the package bitsandbytes (``pip install 'etude[quantised]'``).
 
-Clashes: it needs lora, since a quantised weight cannot train; so it shares lora's clashes with techniques
-that freeze LoRA's matrices.
+Clashes: none by itself; it needs lora, since a quantised weight cannot train, and so it cannot stand beside
+prompt_tuning and prefix_tuning, which freeze LoRA's matrices.
 
-NOTE[DIFF]: no second quantisation of the scales, and no pages of optimizer state (the paper's sections 3.2
-and 3.3); products are in the run's precision. ``int8`` rounds weights alone, where the paper also rounds
+NOTE[DIFF]: no second quantisation of the scales and no pages of optimizer state, which QLoRA has besides;
+products are in the run's precision. ``int8`` rounds weights alone, where the paper also rounds
 activations but for outliers. The checkpoint is read whole before it is quantised. A saved model holds whole
 matrices with LoRA's part in them.
 """
