@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -30,6 +29,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "cost.md"
 BATCH = 16
+FORK = multiprocessing.get_context("fork")
 
 
 def text_engine(techniques: dict[str, dict[str, Any]], kind: str, epochs: int) -> Any:
@@ -85,13 +85,16 @@ def engines(name: str) -> tuple[Callable[[], Any], Callable[[], Any], str]:
     facts = technique.facts
     kind = next(k for k in ("multiclass", "multilabel", "binary") if k in facts.tasks)
     settings = dict(facts.example)
+    needed = {other: dict(technique_class(other).facts.example) for other in facts.requires}
+    whole = {**needed, name: settings}
     if "teacher" in settings:
         raise SystemExit("needs a saved teacher; its cost is one forward pass of the teacher")
-    if facts.needs <= {"embed", "tokens", "dropout", "linear_head", "parts"}:
+    if not facts.needs & {"mixable", "columns", "pixels"}:
         base = "MiniLM, multilabel" if kind == "multilabel" else "MiniLM"
-        return lambda: text_engine({}, kind, 8), lambda: text_engine({name: settings}, kind, 8), base
+        base += "".join(f", {other}" for other in needed)
+        return lambda: text_engine(needed, kind, 8), lambda: text_engine(whole, kind, 8), base
     setup = replace(suited(technique), n_rows=640, batch_size=BATCH, epochs=8)
-    return lambda: small_engine({}, setup), lambda: small_engine({name: settings}, setup), "small network"
+    return lambda: small_engine(needed, setup), lambda: small_engine(whole, setup), "small network"
 
 
 class Stepper:
@@ -160,15 +163,25 @@ def peak_of_plain(name: str) -> dict[str, Any]:
     return {"peak_mib": peak_of(lambda: plain.take(3))}
 
 
-def in_own_process(*arguments: str) -> dict[str, Any] | str:
-    """What a process of its own finds, or why it found nothing."""
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    result = next((line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
-    if result is None:
-        return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    measured: dict[str, Any] = json.loads(result)
-    return measured
+def in_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any] | str:
+    """What a child process finds, or why it found nothing; the libraries are imported once, before it."""
+    receive, send = FORK.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            send.send(work(*arguments))
+        except BaseException as error:
+            send.send(str(error) or type(error).__name__)
+
+    process = FORK.Process(target=child)
+    process.start()
+    send.close()
+    try:
+        found: dict[str, Any] | str = receive.recv()
+    except EOFError:
+        found = "its process died"
+    process.join()
+    return found
 
 
 def page(found: dict[str, dict[str, Any]], failed: dict[str, str]) -> str:
@@ -199,13 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", help="these techniques")
     parser.add_argument("--rounds", type=int, default=5, help="of three steps each")
-    parser.add_argument("--single", help=argparse.SUPPRESS)
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.single:
-        said = peak_of_plain(given.single) if given.plain else measure(given.single, given.rounds)
-        print("RESULT " + json.dumps(said))
-        return
+    import etude.runs.build  # noqa: F401 - so that children need not
     from etude.runs.folder import environment
     from etude.techniques import catalogue
 
@@ -213,13 +221,13 @@ def main() -> None:
     failed: dict[str, str] = {}
     peaks: dict[str, float] = {}
     for name in given.only or catalogue():
-        row = in_own_process("--single", name, "--rounds", str(given.rounds))
+        row = in_own_process(measure, name, given.rounds)
         if isinstance(row, str):
             failed[name] = row
             print(f"{name:<24} not timed: {row}", flush=True)
             continue
         if row["base"] not in peaks:
-            peaks[row["base"]] = dict(in_own_process("--single", name, "--plain"))["peak_mib"]
+            peaks[row["base"]] = dict(in_own_process(peak_of_plain, name))["peak_mib"]
         row["memory"] = row["peak_mib"] / peaks[row["base"]]
         found[name] = row
         print(f"{name:<24} time {row['time']:5.2f}  memory {row['memory']:5.2f}  {row['base']}", flush=True)

@@ -9,7 +9,10 @@ from etude.core.groups import make_groups
 from etude.core.phases import GROUPS, OptimizerSpec
 from etude.core.plan import Plan
 from etude.core.technique import Context
+from etude.errors import ConflictError
+from etude.techniques import technique_class
 from etude.techniques.groups.layerwise_lr import LayerwiseLr, LayerwiseLrConfig, block_factor
+from etude.testing.harness import Recipe, Setup, make_engine
 
 
 def test_each_block_below_the_head_is_slower(tiny_context: Callable[..., Context]) -> None:
@@ -30,6 +33,17 @@ def test_decay_one_is_absent(tiny_context: Callable[..., Context]) -> None:
     plan = Plan(tiny_context())
     plan.attach(LayerwiseLr(LayerwiseLrConfig(decay=1.0)))
     assert plan.entries() == []
+
+
+def test_rates_of_layers_that_never_train_are_refused() -> None:
+    recipe: Recipe = {LayerwiseLr: {}, technique_class("freeze"): {"until": "1dur"}}
+    with pytest.raises(ConflictError, match="layerwise_lr scales .* and freeze .* at rest for the whole run"):
+        make_engine(recipe, Setup())
+    make_engine({LayerwiseLr: {}, technique_class("freeze"): {"until": "1ep"}}, Setup())
+    make_engine(
+        {LayerwiseLr: {}, technique_class("freeze"): {"until": "1dur", "only": "embeddings"}}, Setup()
+    )
+    make_engine({LayerwiseLr: {}, technique_class("lora"): {}}, Setup())
 
 
 def test_bounds_name_the_value() -> None:

@@ -23,9 +23,11 @@ from __future__ import annotations
 from typing import Literal
 
 from etude.config.fields import SearchRange, setting
+from etude.core.groups import describe_parameters
 from etude.core.phases import GROUPS, GroupRule, Parameter
 from etude.core.plan import Plan
 from etude.core.technique import Facts, Technique, TechniqueConfig
+from etude.errors import ConflictError
 
 
 class LayerwiseLrConfig(TechniqueConfig):
@@ -56,6 +58,25 @@ def block_factor(block: int, n_blocks: int, decay: float) -> float:
     return float(decay ** (n_blocks - 1 - block))
 
 
+def rest_throughout(plan: Plan) -> bool:
+    """Whether the rules of groups that stand in the plan freeze everything under the head to the end.
+
+    A technique that changes the model (LoRA) may freeze everything that there is and add what trains.
+    """
+    rules = [
+        entry.contribution
+        for entry in plan.entries()
+        if entry.phase is GROUPS and plan.techniques[entry.technique].facts.phase is GROUPS
+    ]
+    context = plan.context
+
+    def rests(parameter: Parameter) -> bool:
+        times = [rule(parameter).frozen_until for rule in rules]
+        return max((context.steps(t) for t in times if t is not None), default=0) >= context.total_steps
+
+    return all(rests(p) for p in describe_parameters(context.backbone) if not p.in_head)
+
+
 class LayerwiseLr(Technique[LayerwiseLrConfig]):
     """Scales each block's learning rate."""
 
@@ -71,6 +92,12 @@ class LayerwiseLr(Technique[LayerwiseLrConfig]):
         decay = self.config.decay
         if decay == 1.0:
             return
+
+        if rest_throughout(plan):
+            raise ConflictError(
+                "layerwise_lr scales the learning rates of layers, and freeze or another rule of groups "
+                "keeps every layer under the head at rest for the whole run; let them train, or remove it"
+            )
 
         def rule(parameter: Parameter) -> GroupRule:
             return GroupRule(lr_scale=block_factor(parameter.block, parameter.n_blocks, decay))
