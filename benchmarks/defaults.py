@@ -58,13 +58,18 @@ def scores(recipe: str, metric: str, overrides: list[str], seed: int) -> list[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--poolings", action="store_true", help="only the poolings, mean among them")
     given = parser.parse_args()
     from etude.runs.folder import environment
 
     results: dict[str, Any] = {}
-    for name, variant in {**STARTS, **POOLINGS}.items():
+    stem = "poolings" if given.poolings else "defaults"
+    variants = {"mean": [], **POOLINGS} if given.poolings else {**STARTS, **POOLINGS}
+    for name, variant in variants.items():
         cells = []
-        for data, (metric, settings) in SETS.items():
+        for data in given.sets:
+            metric, settings = SETS[data]
             start = time.perf_counter()
             runs = [scores(data, metric, [*settings, *variant], seed) for seed in range(given.seeds)]
             first = sum(run[0] for run in runs) / len(runs)
@@ -72,7 +77,7 @@ def main() -> None:
             results.setdefault(name, {})[data] = {"runs": runs, "seconds": time.perf_counter() - start}
             cells.append(f"{100 * first:.1f} → {100 * last:.1f}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        path = Path(__file__).parent / "results/defaults.json"
+        path = Path(__file__).parent / "results" / f"{stem}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"results": results, "environment": environment(0)}, indent=2) + "\n")
 

@@ -37,7 +37,9 @@ def test_decay_one_is_absent(tiny_context: Callable[..., Context]) -> None:
 
 def test_rates_of_layers_that_never_train_are_refused() -> None:
     recipe: Recipe = {LayerwiseLr: {}, technique_class("freeze"): {"until": "1dur"}}
-    with pytest.raises(ConflictError, match=r"layerwise_lr scales .* and freeze .* at rest for the whole run"):
+    with pytest.raises(
+        ConflictError, match=r"layerwise_lr scales .* and freeze .* at rest for the whole run"
+    ):
         make_engine(recipe, Setup())
     make_engine({LayerwiseLr: {}, technique_class("freeze"): {"until": "1ep"}}, Setup())
     make_engine(
