@@ -83,6 +83,13 @@ def quantise_frozen(backbone: Backbone, kind: Kind) -> int:
 
     Returns:
         How many layers there are.
+
+    >>> from etude.testing.tiny import TinyTransformer
+    >>> model = TinyTransformer(3, d_model=64)
+    >>> quantise_frozen(model, "nf4")
+    4
+    >>> [type(module).__name__ for module in (model.layers[0].out, model.head[1])]
+    ['QuantisedLinear', 'Linear']
     """
     trained = {
         id(module)
