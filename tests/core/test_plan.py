@@ -12,6 +12,8 @@ from etude.core.plan import Plan, build_plan, refuse_early
 from etude.core.task import Kind
 from etude.core.technique import Context, Facts, Technique, TechniqueConfig
 from etude.errors import ConflictError
+from etude.techniques import catalogue
+from etude.testing.harness import make
 from etude.testing.tiny import tiny_backbone, tiny_task
 
 
@@ -65,6 +67,15 @@ def test_clashes_are_refused_before_there_is_any_data() -> None:
     with pytest.raises(ConflictError, match="first and second both want the phase 'soften', which takes one"):
         refuse_early([technique("second", SOFTEN), technique("first", SOFTEN)])
     refuse_early([technique("one", AUGMENT, clashes=clash, neutral={"name": "one"}), other])
+
+
+def test_neutral_settings_are_told_apart_whatever_else_is_set() -> None:
+    for name, found in catalogue().items():
+        neutral = found.facts.neutral
+        if neutral is not None:
+            assert make(found, neutral).is_neutral(), name
+    assert not make(catalogue()["class_weights"], {"weights": [1.0, 2.0]}).is_neutral()
+    assert not make(catalogue()["cross_entropy"], {}).is_neutral()
 
 
 def test_rank_comes_before_name_and_the_config_order_means_nothing() -> None:

@@ -175,9 +175,11 @@ class Technique(ABC, Generic[C]):
 
     def is_neutral(self) -> bool:
         """Whether the settings are those with which it changes nothing."""
-        if self.facts.neutral is None:
+        neutral = self.facts.neutral
+        if neutral is None:
             return False
-        return self.config == type(self.config)(**{**self.config.model_dump(), **self.facts.neutral})
+        plain = type(self.config)(**{**self.facts.example, **neutral})
+        return all(getattr(self.config, key) == getattr(plain, key) for key in neutral)
 
     @abstractmethod
     def attach(self, plan: Plan) -> None:
