@@ -66,9 +66,10 @@ def run_etude(given: argparse.Namespace, *, frozen: bool) -> dict[str, float]:
         seconds = time.perf_counter() - start
         from etude.core.predict import predict
 
-        test = run.data.test
-        if test is None:
+        if run.data.test is None:
             raise SystemExit("no test part")
+        run.data.test.unlock()
+        test = run.data.test.open().examples
         logits = predict(run.engine.model, test, run.accelerator)
         accuracy = float((logits.argmax(1) == test.targets.argmax(1)).float().mean())
     return {"seconds": seconds, "accuracy": accuracy}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from etude.api import (
         Classifier,
         Config,
+        Evaluation,
         Prediction,
         Result,
         evaluate,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "Config",
+    "Evaluation",
     "Prediction",
     "Result",
     "evaluate",

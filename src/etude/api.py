@@ -19,6 +19,7 @@ from etude.runs import evaluate as _evaluate
 from etude.runs import explain as _explain
 from etude.runs import train as _train
 from etude.runs.build import build
+from etude.runs.evaluate import Evaluation
 from etude.runs.folder import find_model
 from etude.runs.model import Classifier, Prediction
 from etude.runs.train import Result
@@ -64,10 +65,17 @@ def predict(folder: str | Path, texts: Sequence[str | Mapping[str, Any]]) -> lis
 
 
 def evaluate(
-    folder: str | Path, data: str | None = None, *, reporter: Reporter | None = None
-) -> dict[str, float]:
-    """Score a saved model on a labelled file, or on the test part of its run."""
-    return _evaluate.evaluate(Path(folder), data, reporter=reporter)
+    folder: str | Path, data: str | None = None, *, resamples: int = 1000, reporter: Reporter | None = None
+) -> Evaluation:
+    """Score a saved model on a labelled file, or on the test part of its run.
+
+    Args:
+        folder: a run's folder, or the model's.
+        data: the file; the run's test part if absent.
+        resamples: bootstrap resamples behind each interval; 0 for no intervals.
+        reporter: who tells of progress.
+    """
+    return _evaluate.evaluate(Path(folder), data, resamples=resamples, reporter=reporter)
 
 
 def explain(
@@ -87,6 +95,7 @@ def validate(
 __all__ = [
     "Classifier",
     "Config",
+    "Evaluation",
     "Prediction",
     "Result",
     "evaluate",

@@ -8,26 +8,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def scores_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay scores out with metrics as rows and parts of the data as columns.
+SHOWN = (
+    "accuracy", "in_scope_accuracy", "oos_recall", "coverage", "balanced_accuracy", "f1", "f1_macro", "f1_micro",
+    "mcc", "roc_auc", "average_precision", "hamming_loss", "loss", "ece",
+)  # fmt: skip
+"""The metrics that a table shows, in this order; all of them are in summary.json."""
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def scores_table(
+    scores: Scores, intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None
+) -> str:
+    """Lay scores out with metrics as rows and parts of the data as columns, with intervals where known.
 
     >>> print(scores_table({"validation": {"accuracy": 0.9, "loss": 0.3}, "test": {"accuracy": 0.875}}))
-              validation        test
-    accuracy      0.9000      0.8750
-    loss          0.3000           -
+              validation  test
+    accuracy  0.9000      0.8750
+    loss      0.3000      -
+    >>> print(scores_table({"test": {"accuracy": 0.875}}, {"test": {"accuracy": [0.86, 0.89]}}))
+              test
+    accuracy  0.8750  0.8600 to 0.8900
     """
-    metrics = list(dict.fromkeys(metric for part in scores.values() for metric in part))
-    name_width = max([len(metric) for metric in metrics], default=0)
-    widths = {part: max(len(part), 10) for part in scores}
-    lines = ["  ".join([" " * name_width, *(f"{part:>{width}}" for part, width in widths.items())])]
+    found = {metric for part in scores.values() for metric in part}
+    metrics = [metric for metric in SHOWN if metric in found]
+    rows = [["", *scores]]
     for metric in metrics:
-        cells = [f"{_cell(values.get(metric)):>{widths[part]}}" for part, values in scores.items()]
-        lines.append("  ".join([f"{metric:<{name_width}}", *cells]))
-    return "\n".join(lines)
+        cells = [
+            _cell(values.get(metric), (intervals or {}).get(part, {}).get(metric))
+            for part, values in scores.items()
+        ]
+        rows.append([metric, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-def _cell(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+def _cell(score: float | None, interval: Sequence[float] | None) -> str:
+    if score is None:
+        return "-"
+    if interval is None:
+        return f"{score:.4f}"
+    return f"{score:.4f}  {interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def to_json(value: Any) -> str:

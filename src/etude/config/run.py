@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from etude.config.decision import DecisionConfig
 from etude.config.fields import Probability, Strict, Time, setting
 
 
@@ -18,7 +19,9 @@ class DataConfig(Strict):
     """Where the examples come from, and which of their columns mean what."""
 
     train: str = setting(help="csv, tsv, jsonl, json or parquet file, or a hub data set id")
-    test: str | None = setting(None, help="held-out file, read only by the final evaluation")
+    test: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] | str | None = setting(
+        None, help="a file, a fraction or a count; scored once, at the end, and seen by nothing that tunes"
+    )
     validation: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] | str | Literal[False] = (
         setting(0.1, help="a fraction, a count, a file, or false for none")
     )
@@ -37,6 +40,25 @@ class DataConfig(Strict):
     )
     weight: str | None = setting(None, help="column of example weights (0 or more)")
     limit: int | None = setting(None, help="use only this many training rows, chosen at random", gt=0)
+    group: str | None = setting(
+        None, help="column whose equal values stay together: no group is in two parts"
+    )
+    time: str | None = setting(
+        None, help="column of dates or numbers: the latest rows are held out, in place of random ones"
+    )
+    folds: int | None = setting(
+        None, help="validation is one of this many folds, in place of a fraction", ge=2
+    )
+    fold: int = setting(0, help="which of the folds is the validation part, counted from 0", ge=0)
+    out_of_scope: str | None = setting(
+        None, help="label of rows that belong to no class: not learned, and scored as 'should abstain'"
+    )
+
+    @field_validator("out_of_scope", mode="before")
+    @classmethod
+    def _labels_are_names(cls, value: Any) -> Any:
+        """Take a label that is an integer by its name, as the labels of the rows are."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _columns_have_one_meaning(self) -> Self:
@@ -48,7 +70,45 @@ class DataConfig(Strict):
                 raise ValueError(f"numeric names {name!r}, the column of {others[name]}; name other columns")
             if self.numeric.count(name) > 1:
                 raise ValueError(f"numeric names {name!r} {self.numeric.count(name)} times; name it once")
+        for key, column in (("group", self.group), ("time", self.time)):
+            if column in others:
+                raise ValueError(
+                    f"{key} names {column!r}, the column of {others[column]}; name another column"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _splits_make_sense(self) -> Self:
+        if self.folds is None and self.fold:
+            raise ValueError(f"fold = {self.fold} needs folds, the number of them; set folds, or remove fold")
+        if self.folds is not None:
+            if isinstance(self.validation, str) or self.validation is False:
+                given = f'"{self.validation}"' if self.validation else "false"
+                raise ValueError(
+                    f"folds = {self.folds} takes the validation part out of the training file, and "
+                    f"validation = {given} says otherwise; remove one of the two"
+                )
+            if self.fold >= self.folds:
+                raise ValueError(
+                    f"fold = {self.fold} is none of {self.folds} folds, which are counted from 0; give at "
+                    f"most {self.folds - 1}"
+                )
+        if self.time is not None and not self.splits_validation and not self.splits_test:
+            raise ValueError(
+                f"time = {self.time!r} says which rows of the training file are held out, and no part is "
+                "taken out of it; give validation or test as a fraction or a count, or remove time"
+            )
+        return self
+
+    @property
+    def splits_validation(self) -> bool:
+        """Whether the validation part comes out of the training file."""
+        return self.validation is not False and not isinstance(self.validation, str)
+
+    @property
+    def splits_test(self) -> bool:
+        """Whether the test part comes out of the training file."""
+        return self.test is not None and not isinstance(self.test, str)
 
 
 class BackboneConfig(Strict):
@@ -90,12 +150,17 @@ class TrainConfig(Strict):
     save_every: Time = setting(Time(1, "ep"), help="how often a checkpoint is written")
     keep_checkpoints: int = setting(2, help="how many checkpoints stay on disk", ge=1)
     log_every: Time = setting(Time(10, "st"), help="how often the training loss is logged")
+    final: Literal["auto", "last", "best", "average"] = setting(
+        "auto", help="the weights to keep; auto is the average where a technique makes one, else the last"
+    )
     cache_features: bool = setting(True, help="compute features once while the backbone is frozen")
 
 
 class RunSection(Strict):
-    """Where the run's folder goes."""
+    """Where the run's folder goes, and what is written there."""
 
+    report: bool = setting(True, help="write report.html, the page that explains the run")
+    resamples: int = setting(1000, help="bootstrap resamples behind each interval; 0 for none", ge=0)
     dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
 
 
@@ -118,4 +183,5 @@ class Config(Strict):
     techniques: dict[str, dict[str, Any]] = setting(
         {}, help="one table for each technique; enabled = false switches a default one off"
     )
+    decision: DecisionConfig = DecisionConfig()
     run: RunSection = RunSection()

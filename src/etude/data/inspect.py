@@ -80,7 +80,22 @@ def inspect_file(path: str) -> Findings:
     Raises:
         DataError: the file cannot be read, or no column looks like texts or like labels.
     """
-    table = read_table(path, role="train")
+    return inspect_table(read_table(path, role="train"))
+
+
+def guess_columns(table: Table) -> tuple[str, str | list[str], str | None]:
+    """Return the column of the text, that or those of the labels, and what separates labels in a cell.
+
+    Raises:
+        DataError: no column looks like texts or like labels.
+    """
+    text, _ = _find_text(table)
+    columns, _ = _find_labels(table, text)
+    return text, columns, _find_separator(table.column(columns)) if isinstance(columns, str) else None
+
+
+def inspect_table(table: Table) -> Findings:
+    """Look at rows that were read already, as :func:`inspect_file`."""
     text, why_text = _find_text(table)
     columns, why_labels = _find_labels(table, text)
     separator = _find_separator(table.column(columns)) if isinstance(columns, str) else None
@@ -92,7 +107,7 @@ def inspect_file(path: str) -> Findings:
     counts = {name: counted[name] for name in order}
     lengths = _measure(check_texts(table, text))
     return Findings(
-        path=path,
+        path=table.path,
         rows=table.rows,
         columns=table.columns,
         text=text,
@@ -113,8 +128,8 @@ def inspect_file(path: str) -> Findings:
             ),
             "max_length": _explain_length(lengths),
         },
-        validation=_find_sibling(path, ("validation", "valid", "val", "dev")),
-        test=_find_sibling(path, ("test",)),
+        validation=_find_sibling(table.path, ("validation", "valid", "val", "dev")),
+        test=_find_sibling(table.path, ("test",)),
     )
 
 

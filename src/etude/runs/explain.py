@@ -58,7 +58,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "task": run.data.task.kind,
         "labels": list(run.data.task.labels),
-        "rows": {part: len(examples) for part, examples in run.parts().items()},
+        "rows": run.n_rows(),
         "numeric": list(config.data.numeric),
         "soft_labels": run.data.soft_targets,
         "precision": plan.context.precision,

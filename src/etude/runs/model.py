@@ -19,6 +19,7 @@ from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.data.text import build_text_examples, check_texts
 from etude.data.writer import RowWriter
+from etude.decision.postprocessor import Decision
 from etude.errors import DataError
 from etude.runs.build import choose_precision, make_accelerator
 from etude.runs.folder import read_metadata
@@ -29,24 +30,32 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one text: its labels, and the probability of every label."""
+    """What the model says of one text: its labels, and the calibrated probability of every label."""
 
     labels: list[str]
     probabilities: dict[str, float]
 
     @property
     def label(self) -> str | None:
-        """The label of a single-label task; the first one, or None, of a multilabel task."""
+        """The label, or the first of several; None where no label holds, or where the model abstains."""
         return next(iter(self.labels), None)
 
 
 class Classifier:
-    """A trained model with its labels, its tokenizer and its decisions."""
+    """A trained model with its labels, its tokenizer and its decision.
+
+    Attributes:
+        folder: the model's folder.
+        metadata: what ``etude.json`` says.
+        task: the task, with the labels in the order of the probabilities.
+        decision: from logits to calibrated probabilities and labels.
+    """
 
     def __init__(self, folder: Path, *, precision: str = "auto") -> None:
         self.folder = folder
         self.metadata = read_metadata(folder)
         self.task: Task = make_task(self.metadata["task"], self.metadata["labels"])
+        self.decision = Decision.from_json(self.task, self.metadata["decision"])
         self._accelerator = make_accelerator(choose_precision(precision))
         self._backbone: TextBackbone = load_saved(folder)
         self._tokenizer = load_saved_tokenizer(folder)
@@ -59,7 +68,7 @@ class Classifier:
         *,
         reporter: Reporter | None = None,
     ) -> NDArray[np.float32]:
-        """Return the probabilities (N, C) of the texts, in the order of ``self.task.labels``.
+        """Return the calibrated probabilities (N, C) of the texts, in the order of ``self.task.labels``.
 
         Args:
             texts: the texts, or rows: mappings from the columns that the model was trained on to their cells.
@@ -69,11 +78,16 @@ class Classifier:
         Raises:
             DataError: a text is empty or no string, or a row lacks a column.
         """
-        if any(isinstance(row, Mapping) for row in texts):
-            return self.predict_table(_table_of(texts, pairs), reporter=reporter)
-        return self._probabilities(texts, pairs, None, reporter=reporter, place="text {}".format)
+        return self.decision.apply(self._logits_of(texts, pairs, reporter))[0]
 
-    def _probabilities(
+    def _logits_of(
+        self, texts: Sequence[Any], pairs: Sequence[str] | None, reporter: Reporter | None
+    ) -> NDArray[np.float32]:
+        if any(isinstance(row, Mapping) for row in texts):
+            return self.logits_of_table(_table_of(texts, pairs), reporter=reporter)
+        return self._logits(texts, pairs, None, reporter=reporter, place="text {}".format)
+
+    def _logits(
         self,
         texts: Sequence[Any],
         pairs: Sequence[str] | None,
@@ -82,7 +96,7 @@ class Classifier:
         reporter: Reporter | None,
         place: Callable[[int], str],
     ) -> NDArray[np.float32]:
-        """Return the probabilities (N, C) of N texts with their standardised numbers (N, K), if any."""
+        """Return the logits (N, C) of N texts with their standardised numbers (N, K), if any."""
         for row, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"{place(row)} is {text!r}; a text that is not empty is expected")
@@ -106,9 +120,10 @@ class Classifier:
             place=place,
             numbers=numbers,
         )
-        logits = predict(self._model, examples, self._accelerator, reporter=reporter)
-        probabilities: NDArray[np.float32] = self.task.probabilities(logits).numpy()
-        return probabilities
+        logits: NDArray[np.float32] = predict(
+            self._model, examples, self._accelerator, reporter=reporter
+        ).numpy()
+        return logits
 
     def predict(
         self,
@@ -119,10 +134,11 @@ class Classifier:
     ) -> list[Prediction]:
         """Return labels and probabilities of the texts, or of rows, in their order.
 
-        Args and errors are those of :meth:`predict_proba`.
+        The labels are those over their thresholds; a model that may abstain gives none to a row that it is
+        not certain of. Args and errors are those of :meth:`predict_proba`.
         """
-        probabilities = self.predict_proba(texts, pairs, reporter=reporter)
-        names = self.task.names(self.task.decide(probabilities))
+        probabilities, decisions = self.decision.apply(self._logits_of(texts, pairs, reporter))
+        names = self.task.names(decisions)
         return [
             Prediction(labels, dict(zip(self.task.labels, map(float, row), strict=True)))
             for labels, row in zip(names, probabilities, strict=True)
@@ -156,10 +172,10 @@ class Classifier:
                 bar.advance(table.rows)
         return done
 
-    def predict_table(
+    def logits_of_table(
         self, table: Table, text: str | None = None, *, reporter: Reporter | None = None
     ) -> NDArray[np.float32]:
-        """Return the probabilities (N, C) of a table's rows; ``text`` names another text column.
+        """Return the logits (N, C) of a table's rows; ``text`` names another text column.
 
         Raises:
             DataError: a column is missing, or a cell holds no text or no number.
@@ -170,14 +186,14 @@ class Classifier:
         scale, numbers = self._backbone.scale, None
         if scale is not None:
             numbers = scale.apply(read_numbers(table, scale.columns, fill=scale.fill))
-        return self._probabilities(texts, pairs, numbers, reporter=reporter, place=table.line)
+        return self._logits(texts, pairs, numbers, reporter=reporter, place=table.line)
 
     def _predicted(self, table: Table, text: str | None) -> dict[str, list[Any]]:
-        probabilities = self.predict_table(table, text)
-        names = self.task.names(self.task.decide(probabilities))
+        probabilities, decisions = self.decision.apply(self.logits_of_table(table, text))
+        names = self.task.names(decisions)
         columns: dict[str, list[Any]] = {name: table.column(name) for name in table.columns}
         single = self.task.kind != "multilabel"
-        columns["predicted"] = [row[0] for row in names] if single else names
+        columns["predicted"] = [row[0] if row else None for row in names] if single else names
         rounded = probabilities.astype(np.float64).round(6)
         columns |= {f"p:{label}": rounded[:, c].tolist() for c, label in enumerate(self.task.labels)}
         return columns

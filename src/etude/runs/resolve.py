@@ -11,6 +11,7 @@ from etude.core.phases import LOSS, OPTIMIZER, SCHEDULE, Phase
 from etude.core.task import Task
 from etude.core.technique import Technique
 from etude.errors import ConfigError
+from etude.runs.final import techniques_for_final
 from etude.techniques import catalogue, technique_class
 
 RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
@@ -20,6 +21,8 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
     "warmup": {},
     "linear_probe": {},
     "head_lr": {"factor": 10.0},
+    "training_dynamics": {},
+    "loss_history": {},
 }
 """The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
 
@@ -71,6 +74,8 @@ def resolve_techniques(
             raise ConfigError(f"[{section}] name = {name!r} is unknown; choose from {', '.join(known)}")
         chosen[name], where[name] = table, section
     chosen = {name: table for name, table in chosen.items() if name not in off}
+    for name, table in techniques_for_final(config, chosen).items():
+        chosen[name], where[name] = table, "train.final"
     if config.defaults:
         for name, settings in RECOMMENDED.items():
             needs = technique_class(name).facts.needs

@@ -11,23 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from etude.config.run import Config
 from etude.core.checkpoint import checkpoints, read_checkpoint
 from etude.core.engine import Engine
 from etude.core.observe import Reporter
-from etude.core.plan import Plan
-from etude.core.predict import predict
-from etude.data.load import Part, TextData
-from etude.data.text import TextExamples
 from etude.errors import Interrupted, RunError
-from etude.evaluation.metrics import Metrics
+from etude.runs.artefact import model_metadata, save_model
 from etude.runs.build import Run, build
-from etude.runs.folder import CONFIG, PLAN, PREDICTIONS, SUMMARY, RunFolder
+from etude.runs.final import final_scores, final_weights
+from etude.runs.folder import CONFIG, PLAN, SUMMARY, RunFolder
+from etude.runs.judge import judge
+from etude.runs.losses import losses_of, write_losses
 from etude.runs.model import Classifier
+from etude.runs.predictions import write_predictions
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class Result:
 
     folder: Path
     scores: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, list[float]]]
     seconds: float
     plan: str
 
@@ -56,7 +53,7 @@ def train(config: Config, *, reporter: Reporter | None = None) -> Result:
     RunFolder.refuse_used(Path(config.run.dir))
     # Everything that can be refused is refused before the folder exists.
     run = build(config, reporter=reporter)
-    for line in (run.introduction(), *run.plan.notes):
+    for line in (run.introduction(), *run.data.notes, *run.plan.notes):
         reporter.line(line)
     folder = RunFolder.create(config) if run.accelerator.is_main_process else RunFolder(Path(config.run.dir))
     run.accelerator.wait_for_everyone()
@@ -126,30 +123,35 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
         ) from None
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a checkpoint
         raise Interrupted(f"stopped at once; go on with: etude resume {folder.path}") from None
-    seconds = time.perf_counter() - start
-    scores: dict[str, dict[str, float]] = {}
-    per_class: dict[str, Any] = {}
-    with run.engine.final_weights():
-        for part, examples in run.parts().items():
-            if part != "train":
-                metrics = _score_part(run, folder, part, examples, reporter)
-                scores[part], per_class[part] = metrics.compute(), metrics.per_class()
+    seconds = {"train": time.perf_counter() - start}
+    start = time.perf_counter()
+    with final_weights(run.config, run.engine):
+        judgement = judge(run, reporter)
         if main:
-            run.backbone.save(folder.model, model_metadata(run.data, run.config, run.plan))
+            metadata = model_metadata(run.data, run.config, run.plan)
+            save_model(run.backbone, folder.model, metadata, judgement.decision)
+    for note in judgement.notes:
+        reporter.line(note)
+    final = final_scores(run.config, run.engine, folder.history() if main else ())
+    seconds["judge"] = time.perf_counter() - start
     if main:
+        for part, scored in judgement.parts.items():
+            write_predictions(folder, part, scored)
+        write_losses(folder, losses_of(run))
         summary = {
             "task": run.data.task.kind,
             "labels": list(run.data.task.labels),
-            "rows": {part: len(examples) for part, examples in run.parts().items()},
+            "rows": run.n_rows(),
             "steps": run.engine.step,
-            "metrics": scores,
-            "per_class": per_class,
-            "seconds": {"train": seconds},
+            **judgement.to_json(),
+            "final": final,
+            "seconds": seconds,
             "plan": run.plan.describe(),
         }
         folder.write(SUMMARY, summary)
     run.accelerator.wait_for_everyone()
-    return Result(folder.path, scores, seconds, run.plan.describe())
+    scores = {part: found for part, found in judgement.metrics.items() if part != "train"}
+    return Result(folder.path, scores, judgement.intervals, seconds["train"], run.plan.describe())
 
 
 def headline(scores: Mapping[str, float]) -> str:
@@ -160,59 +162,6 @@ def headline(scores: Mapping[str, float]) -> str:
     """
     first = [name for name in ("accuracy", "f1_macro", "loss") if name in scores]
     return ", ".join(f"{name} {scores[name]:.4f}" for name in first)
-
-
-def model_metadata(data: TextData, config: Config, plan: Plan) -> dict[str, Any]:
-    """What ``etude.json`` says of a saved model, beside its architecture."""
-    several = data.task.kind == "multilabel"
-    return {
-        "format": 1,
-        "task": data.task.kind,
-        "labels": list(data.task.labels),
-        "techniques": sorted({entry.technique for entry in plan.entries()}),
-        "input": {
-            "kind": config.backbone.kind,
-            "text": config.data.text,
-            "text_pair": config.data.text_pair,
-            "numeric": None if data.scale is None else data.scale.to_json(),
-            "labels": config.data.labels,
-            "label_separator": config.data.label_separator,
-            "max_length": config.backbone.max_length,
-        },
-        "decision": {"kind": "fixed", "threshold": 0.5} if several else {"kind": "argmax"},
-    }
-
-
-def _score_part(
-    run: Run, folder: RunFolder, part: Part, examples: TextExamples, reporter: Reporter
-) -> Metrics:
-    """Score one part with the final weights and keep its predictions."""
-    task = run.data.task
-    logits = predict(run.engine.model, examples, run.accelerator, reporter=reporter, title=f"scoring {part}")
-    probabilities = task.probabilities(logits).numpy()
-    metrics = Metrics(task)
-    metrics.update(probabilities, examples.targets.numpy())
-    if run.accelerator.is_main_process:
-        _write_predictions(folder, part, run.data, probabilities, examples)
-    return metrics
-
-
-def _write_predictions(
-    folder: RunFolder, part: Part, data: TextData, probabilities: Any, examples: TextExamples
-) -> None:
-    task = data.task
-    truth = task.names(task.decide(examples.targets.numpy()))
-    said = task.names(task.decide(probabilities))
-    columns: dict[str, Any] = {
-        "row": np.asarray(data.rows[part]),
-        "text": data.texts[part],
-        "labels": truth,
-        "predicted": said,
-    }
-    columns |= {f"p:{label}": probabilities[:, c] for c, label in enumerate(task.labels)}
-    with folder.whole_file(f"{PREDICTIONS}/{part}.parquet") as file:
-        file.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.table(columns), file)
 
 
 @contextmanager

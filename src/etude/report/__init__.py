@@ -1,0 +1,1 @@
+"""Pages that explain a run: one HTML file each, complete in itself."""
