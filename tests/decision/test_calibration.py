@@ -43,7 +43,7 @@ def overconfident(
     n_classes = 2 if kind == "binary" else 4
     logits = draw.normal(size=(rows, n_classes))
     if kind == "multilabel":
-        targets = draw.random((rows, n_classes)) < expit(logits - 1.0)
+        targets = draw.random((rows, n_classes)) < expit(logits)
     else:
         targets = np.eye(n_classes)[(logits + draw.gumbel(size=logits.shape)).argmax(axis=1)]
     task = make_task(kind, "abcd"[:n_classes])
@@ -80,7 +80,7 @@ def test_platt_is_scikit_learns() -> None:
 
 
 def test_vector_scaling_is_what_scipy_finds() -> None:
-    _, logits, targets = overconfident("multiclass", rows=150)
+    _, logits, targets = overconfident("multiclass", rows=60)
     z = logits.astype(np.float64)
 
     def loss(x: NDArray[np.float64]) -> float:
@@ -88,7 +88,7 @@ def test_vector_scaling_is_what_scipy_finds() -> None:
         fit = -(targets * log_softmax(a * z + b, axis=1)).sum()
         return float(fit + ((a - 0.5) ** 2).sum() / 2 + (b**2).sum() / 2)
 
-    theirs = minimize(loss, np.zeros(8), tol=1e-10).x
+    theirs = minimize(loss, np.zeros(8), tol=1e-8).x
     assert np.concatenate(_fit_vector(z, targets.astype(np.float64), 0.5)) == pytest.approx(theirs, abs=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_other_rows_are_better_calibrated(of: TaskKind, kind: Kind) -> None:
     if kind != "none":
         plain = calibration_scores(task, task.probabilities(_tensor(others)).numpy(), truth)
         after = calibration_scores(task, probabilities, truth)
-        assert after["ece"] < plain["ece"] / 2
+        assert after["ece"] < plain["ece"] * (0.6 if kind == "isotonic" else 0.5)
         assert after["nll"] < plain["nll"]
 
 

@@ -11,8 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 from etude.core.task import Binary, Multiclass, Multilabel
 from etude.errors import ConfigError
-from etude.evaluation import baselines
+from etude.evaluation import baselines, trees
 from etude.evaluation.baselines import BaselinePart, fit_baselines, rows_to_fit
+from etude.evaluation.logistic import fit_logistic
 
 ABC = Multiclass(["a", "b", "c"])
 WORDS = ["red apple", "green apple", "blue sky", "grey sky", "old book", "new book"]
@@ -52,8 +53,11 @@ def test_tfidf_equals_scikit_learns_pipeline(task: Any, monkeypatch: pytest.Monk
     train = part(texts, one_hot(CLASSES[keep], task.n_classes))
     new = part(["a red sky", "book book apple"], np.zeros((2, task.n_classes)))
     found = fit_baselines(task, train, {"test": new}, only=["tfidf_logistic"])["tfidf_logistic"]
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    model = LogisticRegression(C=10.0, tol=1e-8, max_iter=1000)
+    pattern = r"(?u)\b\w+\b"
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern)
+    # Two columns share the work of one, so that their penalty is half as strong.
+    strength = baselines.TFIDF_STRENGTH * (2 if task.n_classes == 2 else 1)
+    model = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
     model.fit(words.fit_transform(texts), CLASSES[keep])
     expected = model.predict_proba(words.transform(new.texts))
     assert found.probabilities["test"] == pytest.approx(expected, abs=5e-3)
@@ -63,14 +67,16 @@ def test_frozen_features_equal_one_scikit_learn_model_for_each_label(monkeypatch
     monkeypatch.setattr(baselines, "CHEAP_CELLS", 0)
     generator = np.random.default_rng(0)
     features = generator.normal(size=(60, 5)).astype(np.float32)
-    targets = (features @ generator.normal(size=(5, 3)) + generator.normal(size=(60, 3)) > 0).astype(np.float32)
+    targets = (features @ generator.normal(size=(5, 3)) + generator.normal(size=(60, 3)) > 0).astype(
+        np.float32
+    )
     weights = generator.uniform(0.5, 2.0, size=60).astype(np.float32)
     train = part(["t"] * 60, targets, weights=weights)
     found = fit_baselines(
         Multilabel(["x", "y", "z"]),
         train,
         {"test": train},
-        features=lambda name, rows: features[rows],
+        features=lambda _, rows: features[rows],
         only=["frozen_logistic"],
     )["frozen_logistic"]
     standard = StandardScaler().fit_transform(features)
@@ -125,7 +131,10 @@ def test_many_rows_are_sampled_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> N
     ("kind", "texts"),
     [
         ("emoji", ["😀😀", "😡", "😀", "😡😡"] * 6),
-        ("without spaces", ["我的包裹在哪里呢", "请把钱退给我吧", "包裹在哪里啊请问一下", "我想要退钱谢谢你们"] * 6),
+        (
+            "without spaces",
+            ["我的包裹在哪里呢", "请把钱退给我吧", "包裹在哪里啊请问一下", "我想要退钱谢谢你们"] * 6,
+        ),
     ],
 )
 def test_texts_without_words_are_read_by_characters(kind: str, texts: list[str]) -> None:
@@ -145,21 +154,24 @@ def test_the_second_text_of_a_pair_counts() -> None:
 
 
 @pytest.mark.parametrize("task", [ABC, Multilabel(["a", "b", "c"])])
-def test_trees_find_a_rule_that_is_not_linear(task: Any) -> None:
-    numbers = np.random.default_rng(0).uniform(-1, 1, size=(300, 2)).astype(np.float32)
+def test_trees_find_a_rule_that_is_not_linear(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "MOST_TREES", 30)
+    numbers = np.random.default_rng(0).uniform(-1, 1, size=(150, 2)).astype(np.float32)
     classes = (np.abs(numbers[:, 0]) > 0.5) + (np.abs(numbers[:, 0]) > 0.75).astype(int)
-    train = part(["t"] * 300, one_hot(classes, 3), numbers=numbers)
+    train = part(["t"] * 150, one_hot(classes, 3), numbers=numbers)
     found = fit_baselines(task, train, {"test": train}, only=["boosted_trees"])["boosted_trees"]
-    assert (found.probabilities["test"].argmax(axis=1) == classes).mean() > 0.97
+    assert (found.probabilities["test"].argmax(axis=1) == classes).mean() > 0.95
 
 
-def test_soft_targets_count_as_their_likeliest_label() -> None:
-    hard = one_hot(CLASSES, 3)
-    soft, found = 0.8 * hard + 0.2 / 3, {}
-    for name, targets in (("hard", hard), ("soft", soft)):
-        train = part(TEXTS, targets)
-        found[name] = fit_baselines(ABC, train, {"test": train})["tfidf_logistic"].logits["test"]
-    assert np.array_equal(found["hard"], found["soft"])
+def test_soft_targets_equal_rows_repeated_with_shares_as_weights() -> None:
+    soft = 0.7 * one_hot(CLASSES, 3) + 0.1
+    n = len(soft)
+    features = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    how: dict[str, Any] = {"strength": 1.0, "multilabel": False}
+    whole = fit_logistic(features, soft, np.ones(n, dtype=np.float32), **how)
+    each_class = np.tile(np.eye(3, dtype=np.float32), (n, 1))
+    repeated = fit_logistic(np.repeat(features, 3, axis=0), each_class, soft.reshape(-1), **how)
+    assert whole.logits(features) == pytest.approx(repeated.logits(features), abs=1e-3)
 
 
 def test_the_strength_is_chosen_on_an_inner_split() -> None:
@@ -171,7 +183,7 @@ def test_the_strength_is_chosen_on_an_inner_split() -> None:
         Binary(["a", "b"]),
         train,
         {"test": train},
-        features=lambda name, rows: noise[rows],
+        features=lambda _, rows: noise[rows],
         only=["frozen_logistic"],
     )["frozen_logistic"]
     assert found.probabilities["test"].max() < 0.9

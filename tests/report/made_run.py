@@ -103,7 +103,7 @@ def make_summary(parts: dict[str, Scored]) -> dict[str, Any]:
             table = [row | {"threshold": 0.3 + 0.05 * i} for i, row in enumerate(table)]
         summary["per_class"][part] = table
         summary["gain"][part] = {
-            name: {"difference": value - summary["plain"][part][name], "low": -0.01, "high": 0.05, "p": 0.04}
+            name: {"difference": value - summary["plain"][part].get(name, 0.0), "low": -0.01, "high": 0.05, "p": 0.04}
             for name, value in scores.items()
         }
         summary["calibration"][part] = {

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from etude.cli import planning, training, using
+from etude.cli import baseline, check_data, compare, interpret, planning, report, retrain, training, using
 from etude.cli.base import app
 
-COMMANDS = (training, using, planning)
-"""The modules whose commands ``etude --help`` lists, in this order."""
+COMMANDS = (planning, check_data, baseline, training, retrain, using, compare, report, interpret)
+"""The modules whose commands there are; importing them registers these."""
+
+ORDER = (
+    "demo", "init", "check-data", "baseline", "validate", "explain", "train", "resume", "retrain", "evaluate",
+    "predict", "compare", "report", "interpret", "techniques", "show",
+)  # fmt: skip
+"""The order in which ``etude --help`` lists the commands: that of a project."""
+
+app.registered_commands.sort(key=lambda known: ORDER.index(known.name or ""))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -91,7 +91,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         with leaving_cleanly():
             function(*args, **kwargs)
 
-    return app.command()(run)
+    return app.command(function.__name__.replace("_", "-"))(run)
 
 
 def _print_version(wanted: bool) -> None:

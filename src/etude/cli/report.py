@@ -15,7 +15,9 @@ def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where the page goes; into the run's folder if absent."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the page goes; into the run's folder if absent."
+        ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:

@@ -14,16 +14,19 @@ from pydantic import Field, field_validator, model_validator
 from etude.config.decision import DecisionConfig
 from etude.config.fields import Probability, Strict, Time, setting
 
+Size = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)]
+"""Rows of a part: a count, or a fraction; 1.0 is neither, though Python would count it as one row."""
+
 
 class DataConfig(Strict):
     """Where the examples come from, and which of their columns mean what."""
 
     train: str = setting(help="csv, tsv, jsonl, json or parquet file, or a hub data set id")
-    test: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] | str | None = setting(
+    test: Size | str | None = setting(
         None, help="a file, a fraction or a count; scored once, at the end, and seen by nothing that tunes"
     )
-    validation: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] | str | Literal[False] = (
-        setting(0.1, help="a fraction, a count, a file, or false for none")
+    validation: Size | str | Literal[False] = setting(
+        0.1, help="a fraction, a count, a file, or false for none"
     )
     text: str = setting("text", help="column of the text")
     text_pair: str | None = setting(None, help="column of a second text, for pairs")
@@ -159,6 +162,9 @@ class TrainConfig(Strict):
 class RunSection(Strict):
     """Where the run's folder goes, and what is written there."""
 
+    baselines: bool = setting(
+        True, help="fit the simple models that any run should beat, for the diagnosis and the report"
+    )
     report: bool = setting(True, help="write report.html, the page that explains the run")
     resamples: int = setting(1000, help="bootstrap resamples behind each interval; 0 for none", ge=0)
     dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")

@@ -7,9 +7,10 @@ prefix filtering (Chaudhuri et al. 2006, "A primitive operator for similarity jo
 "Scaling up all pairs similarity search"): with all 5-grams in one order, the rarest first, two sets can
 only reach the threshold t if the first |x| - ceil(t |x|) + 1 of each have one in common. Pairs that do are
 thinned out by their sizes and by a parity bitmap (Sandes et al. 2017, "Bitmap filter"), and what remains
-is compared exactly. Nothing is drawn at random, and no pair is missed, with one exception: where more than
-:data:`MOST_NEIGHBOURS` texts have a rare 5-gram in common, each is compared with so many of them, next to it
-in size, so that the work does not grow with the square of a template's copies.
+is compared exactly. Nothing is drawn at random, and no pair is missed, with two exceptions, so that the
+work does not grow with the square of a template's copies: where more than :data:`MOST_NEIGHBOURS` texts have
+a rare 5-gram in common, each is compared with so many of them, next to it in size; and a text that has been
+paired :data:`MOST_MATCHES` times is left at that, but for others that have not.
 
 Memory is a few times that of the texts. Shapes: N texts, S 5-grams of all texts of a chunk.
 """
@@ -31,11 +32,14 @@ N_GRAM = 5
 MOST_NEIGHBOURS = 64
 """How many texts with the same rare 5-gram a text is compared with."""
 
-_CHUNK = 2_000_000
+MOST_MATCHES = 10
+"""How many near duplicates of a text are looked for."""
+
+_CHUNK = 500_000
 """Characters that are in work at once."""
 
-_COUNT_BITS = 22
-"""The 5-grams are counted in 2 ** 22 buckets; any order serves, and a bucket's count is a good one."""
+_COUNT_BITS = 20
+"""The 5-grams are counted in 2 ** 20 buckets; any order serves, and a bucket's count is a good one."""
 
 _BITMAP_WORDS = 4
 """64-bit words of a text's parity bitmap."""
@@ -101,10 +105,10 @@ def find_near_duplicates(texts: Sequence[str], threshold: float = 0.8) -> list[M
     distinct, firsts = list(by_text), [rows[0] for rows in by_text.values()]
     matches = [(rows[0], row, 1.0) for rows in by_text.values() for row in rows[1:]]
     index = _Index.build(distinct, threshold)
-    places = np.arange(len(index.keys)) + 1
-    pairs = _candidates(index, index, places, index.last_of_size(index, threshold), threshold)
-    # First rows ascend, as a dictionary keeps the order in which its keys came.
-    matches += [(firsts[i], firsts[j], s) for i, j, s in _verify(pairs, distinct, distinct, threshold)]
+    after = np.arange(len(index.keys)) + 1
+    found = _search(index, index, after, index.last_of_size(index, threshold), threshold)
+    # The first rows ascend, as a dictionary keeps the order in which its keys came.
+    matches += [(firsts[i], firsts[j], similar) for i, j, similar in found]
     return sorted(matches)
 
 
@@ -134,10 +138,9 @@ def leaks_between(
     train, rest = list(known), [text for text in others if text not in known]
     index, queries = _Index.build_two(train, rest, threshold)
     first, last = index.first_of_size(queries, threshold), index.last_of_size(queries, threshold)
-    pairs = _candidates(index, queries, first, last, threshold)
-    for i, j, similarity in _verify(pairs, train, rest, threshold):
-        if similarity > best.get(rest[j], (0, 0.0))[1]:
-            best[rest[j]] = (known[train[i]][0], similarity)
+    for i, j, similar in sorted(_search(index, queries, first, last, threshold)):
+        if similar > best.get(rest[j], (0, 0.0))[1]:
+            best[rest[j]] = (known[train[i]][0], similar)
     return sorted(
         ((best[text][0], row, best[text][1]) for text in best for row in others[text]),
         key=lambda match: match[1],
@@ -202,12 +205,14 @@ class _Index:
     """The rarest 5-grams of some texts, sorted by 5-gram and then by the size of the text's set.
 
     Attributes:
+        folded: (N,) the texts.
         keys: (E,) the number of a 5-gram in the upper half, the size of the text's set in the lower.
         texts: (E,) the text that each entry is of.
         sizes: (N,) 5-grams of each text.
         bitmaps: (N, words) whether an odd number of its 5-grams falls on each bit.
     """
 
+    folded: Sequence[str]
     keys: Ids
     texts: Ids
     sizes: Ids
@@ -234,7 +239,7 @@ class _Index:
             own, numbers = numbers[: len(prefix.hashes)], numbers[len(prefix.hashes) :]
             keys = (own << 32) | prefix.sizes[prefix.texts]
             order = np.lexsort((prefix.texts, keys))
-            indices.append(cls(keys[order], prefix.texts[order], prefix.sizes, prefix.bitmaps))
+            indices.append(cls(prefix.folded, keys[order], prefix.texts[order], prefix.sizes, prefix.bitmaps))
         return indices
 
     def first_of_size(self, queries: _Index, threshold: float) -> Ids:
@@ -252,6 +257,7 @@ class _Index:
 class _Prefixes:
     """The rarest 5-grams of each text, as an :class:`_Index` sorts them."""
 
+    folded: Sequence[str]
     hashes: NDArray[np.uint64]
     texts: Ids
     sizes: Ids
@@ -264,15 +270,7 @@ def _prefixes(folded: Sequence[str], counts: Ids, threshold: float) -> _Prefixes
     sizes = np.zeros(len(folded), np.int64)
     bitmaps = np.zeros((len(folded), _BITMAP_WORDS), np.uint64)
     for start, chunk in _chunks(folded):
-        found, owner = _hash_shingles(chunk)
-        # One number holds the order: the count above, and a part of the hash to tell 5-grams apart.
-        rarity = np.minimum(counts[_bucket(found)], 2**24 - 1).astype(np.uint64)
-        found = (rarity << np.uint64(40)) | (found >> np.uint64(24))
-        order = np.lexsort((found, owner))
-        found, owner = found[order], owner[order]
-        fresh = np.ones(len(found), np.bool_)
-        fresh[1:] = (found[1:] != found[:-1]) | (owner[1:] != owner[:-1])
-        found, owner = found[fresh], owner[fresh]
+        found, owner = _distinct_shingles(chunk, counts)
         size = np.bincount(owner, minlength=len(chunk))
         begins = np.cumsum(size) - size
         sizes[start : start + len(chunk)] = size
@@ -282,7 +280,21 @@ def _prefixes(folded: Sequence[str], counts: Ids, threshold: float) -> _Prefixes
         kept = rank < length[owner]
         hashes.append(found[kept])
         texts.append(owner[kept] + start)
-    return _Prefixes(np.concatenate(hashes), np.concatenate(texts), sizes, bitmaps)
+    return _Prefixes(folded, np.concatenate(hashes), np.concatenate(texts), sizes, bitmaps)
+
+
+def _distinct_shingles(folded: Sequence[str], counts: Ids) -> tuple[NDArray[np.uint64], Ids]:
+    """The distinct 5-grams of each text, sorted by text and from the rarest, and the text that each is of."""
+    found, owner = _hash_shingles(folded)
+    # One number holds the order: the count above, and a part of the hash to tell 5-grams apart.
+    rarity = np.minimum(counts[_bucket(found)], 2**24 - 1).astype(np.uint64)
+    found = (rarity << np.uint64(40)) | (found >> np.uint64(24))
+    order = np.argsort(found)
+    order = order[np.argsort(owner[order].astype(np.uint32), kind="stable")]
+    found, owner = found[order], owner[order]
+    fresh = np.ones(len(found), np.bool_)
+    fresh[1:] = (found[1:] != found[:-1]) | (owner[1:] != owner[:-1])
+    return found[fresh], owner[fresh]
 
 
 def _chunks(folded: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
@@ -336,41 +348,59 @@ def _parity(hashes: NDArray[np.uint64], begins: Ids) -> NDArray[np.uint64]:
     return np.stack(columns, axis=1)
 
 
-def _candidates(index: _Index, queries: _Index, first: Ids, last: Ids, threshold: float) -> Ids:
-    """Pairs of a text of the index and one of the queries (P, 2) that share a rare 5-gram and may match.
+def _search(index: _Index, queries: _Index, first: Ids, last: Ids, threshold: float) -> list[Match]:
+    """Return the pairs of a text of the index and one of the queries that reach the threshold.
+
+    Each round compares every entry of the queries with one entry more of the index.
 
     Args:
         index: what is searched.
         queries: what is searched for.
-        first: for each entry of the queries, where the entries begin that it is compared with.
-        last: where they end.
+        first: for each entry of the queries, the place of the first entry that it is compared with.
+        last: the place after the last one.
         threshold: the least similarity.
     """
-    found = np.zeros(0, np.int64)
-    width = len(queries.sizes)
+    matches: list[Match] = []
+    seen = np.zeros(0, np.int64)
+    n_matches = np.zeros(len(queries.sizes), np.int64)
     alive = np.flatnonzero(first < last)
     for step in range(MOST_NEIGHBOURS):
-        alive = alive[first[alive] + step < last[alive]]
+        wanting = n_matches[queries.texts[alive]] < MOST_MATCHES
+        alive = alive[wanting & (first[alive] + step < last[alive])]
         if len(alive) == 0:
             break
-        one, other = index.texts[first[alive] + step], queries.texts[alive]
-        # |x ^ y| is at least the bits that differ, and at most (1 - t) / (1 + t) of |x| + |y|.
-        differing = np.bitwise_count(index.bitmaps[one] ^ queries.bitmaps[other]).sum(axis=1)
-        total = index.sizes[one] + queries.sizes[other]
-        near = differing <= (1 - threshold) / (1 + threshold) * total + 1e-9
-        one, other = one[near], other[near]
-        if index is queries:
-            one, other = np.minimum(one, other), np.maximum(one, other)
-        found = np.union1d(found, one * width + other)
-    return np.stack([found // width, found % width], axis=1) if width else np.zeros((0, 2), np.int64)
+        pairs = np.setdiff1d(_near_pairs(index, queries, first[alive] + step, alive, threshold), seen)
+        seen = np.union1d(seen, pairs)
+        matches += _verify(pairs, index, queries, threshold, n_matches)
+    return matches
 
 
-def _verify(pairs: Ids, one: Sequence[str], other: Sequence[str], threshold: float) -> Iterator[Match]:
-    """Yield the pairs that reach the threshold, each with its similarity."""
+def _near_pairs(index: _Index, queries: _Index, places: Ids, entries: Ids, threshold: float) -> Ids:
+    """Pairs of the texts of entries, each as one number, whose bitmaps do not rule them out."""
+    one, other = index.texts[places], queries.texts[entries]
+    # |x ^ y| is at least the bits that differ, and at most (1 - t) / (1 + t) of |x| + |y|.
+    differing = np.bitwise_count(index.bitmaps[one] ^ queries.bitmaps[other]).sum(axis=1)
+    total = index.sizes[one] + queries.sizes[other]
+    near = differing <= (1 - threshold) / (1 + threshold) * total + 1e-9
+    one, other = one[near], other[near]
+    if index is queries:
+        one, other = np.minimum(one, other), np.maximum(one, other)
+    return one * len(queries.sizes) + other
+
+
+def _verify(pairs: Ids, index: _Index, queries: _Index, threshold: float, n_matches: Ids) -> Iterator[Match]:
+    """Yield the pairs that reach the threshold, each with its similarity, and count them in place."""
     previous, shingles = -1, set[str]()
-    for i, j in pairs.tolist():
+    within = index is queries
+    for pair in pairs.tolist():
+        i, j = divmod(pair, len(queries.sizes))
+        if n_matches[j] >= MOST_MATCHES and (not within or n_matches[i] >= MOST_MATCHES):
+            continue
         if i != previous:
-            previous, shingles = i, _shingles(one[i])
-        found = _jaccard(shingles, _shingles(other[j]))
+            previous, shingles = i, _shingles(index.folded[i])
+        found = _jaccard(shingles, _shingles(queries.folded[j]))
         if found >= threshold:
+            n_matches[j] += 1
+            if within:
+                n_matches[i] += 1
             yield i, j, found

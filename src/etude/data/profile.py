@@ -92,6 +92,17 @@ def _is_number(text: str) -> bool:
         return False
 
 
+def percent(share: float) -> str:
+    """Write a share with one digit, and a smaller one as more than nothing.
+
+    >>> percent(0.1234), percent(0.0001), percent(0.0)
+    ('12.3%', '<0.1%', '0%')
+    """
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return f"{share:.1%}" if share else "0%"
+
+
 def imbalance(counts: NDArray[Any]) -> float:
     """Return how many times the commonest label is as frequent as the rarest that occurs.
 
@@ -208,7 +219,7 @@ def estimate_tokens(texts: Sequence[str]) -> Tokens:
     """Guess the tokens of texts where there is no tokenizer: 4 ASCII characters, or 1.5 others, a token.
 
     >>> estimate_tokens(["where is my parcel"]).lengths
-    array([6])
+    array([7])
     """
     lengths = np.empty(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
@@ -263,7 +274,7 @@ def histogram(lengths: NDArray[np.int64], n_bins: int = 40) -> Histogram:
     low, high = int(lengths.min()), int(lengths.max()) + 1
     if high - low <= n_bins:
         edges = np.arange(low, high + 1)
-    elif high > 10 * float(np.quantile(lengths, 0.95)):
+    elif high > 5 * float(np.quantile(lengths, 0.95)):
         edges = np.unique(np.geomspace(max(low, 1), high, n_bins + 1).round().astype(np.int64))
         edges[0] = low
     else:

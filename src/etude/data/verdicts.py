@@ -8,7 +8,7 @@ section.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["safe", "look", "unsafe"]
@@ -69,9 +69,7 @@ class Section:
             "name": self.name,
             "question": self.question,
             "verdict": self.verdict,
-            "remarks": [
-                {"verdict": r.verdict, "sentence": r.sentence, "advice": r.advice} for r in self.worst_first
-            ],
+            "remarks": [asdict(remark) for remark in self.worst_first],
             "notes": list(self.notes),
             "evidence": dict(self.evidence),
         }

@@ -138,8 +138,10 @@ def fit_abstention(config: AbstainConfig, rows: HeldOut) -> tuple[Abstention, st
     return Abstention(score, threshold), _sentence(config, rows, rows.certainties[score] >= threshold)
 
 
-def _fit(config: AbstainConfig, rows: HeldOut, certainties: NDArray[np.float64]) -> tuple[float, float]:
-    """The threshold, and how well it serves the target."""
+def _fit(
+    config: AbstainConfig, rows: HeldOut, certainties: NDArray[np.float64]
+) -> tuple[float, tuple[float, float]]:
+    """The threshold, and how well it serves: how short of the target it is, and what it gives then."""
     order = np.argsort(-certainties, kind="stable")
     falling = certainties[order]
     # Cuts answer the k most certain rows; rows of one certainty are answered together or not at all.
@@ -150,24 +152,26 @@ def _fit(config: AbstainConfig, rows: HeldOut, certainties: NDArray[np.float64])
     if config.by == "risk":
         reached = np.where(answered > 0, error, np.inf)
         at = np.flatnonzero(reached <= max(config.goal, reached.min()))[-1]
-        return _between(falling, int(ends[at])), float(answered[at])
+        short = min(0.0, config.goal - float(error[at]))
+        return _between(falling, int(ends[at])), (short, float(answered[at]))
     if config.by == "coverage":
         enough = np.flatnonzero(answered >= config.goal * len(falling))
         at = enough[0] if len(enough) else len(ends) - 1
-        return _between(falling, int(ends[at])), -float(error[at])
+        short = min(0.0, float(answered[at]) - config.goal * len(falling))
+        return _between(falling, int(ends[at])), (short, -float(error[at]))
     return _leave_out_of_scope(config.goal, rows, order, falling, ends)
 
 
 def _leave_out_of_scope(
     goal: float, rows: HeldOut, order: NDArray[np.intp], falling: NDArray[np.float64], ends: NDArray[np.intp]
-) -> tuple[float, float]:
+) -> tuple[float, tuple[float, float]]:
     """The lowest threshold with the recall of out-of-scope rows, and the rows in scope answered rightly."""
     ends = np.concatenate([[0], ends])
     outside = ~rows.in_scope
     taken = np.concatenate([[0], np.cumsum((outside & rows.answered)[order])])[ends]
     right = np.concatenate([[0], np.cumsum(rows.right[order] & rows.in_scope[order])])[ends]
     at = np.flatnonzero(outside.sum() - taken >= goal * outside.sum() - 1e-9)[-1]
-    return _between(falling, int(ends[at])), float(right[at])
+    return _between(falling, int(ends[at])), (0.0, float(right[at]))
 
 
 def _between(falling: NDArray[np.float64], k: int) -> float:

@@ -29,7 +29,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from etude.core.task import Task
 from etude.decision.newton import Vector, minimise
@@ -47,6 +46,9 @@ CANDIDATES: Mapping[str, tuple[Kind, ...]] = {
 
 PRIOR = 1.0
 """The precision of the prior around the centre: its standard deviation is 1."""
+
+MOST_FOR_VECTOR = 200
+"""Classes beyond which ``auto`` does not try vector scaling, whose fit takes time with their square."""
 
 RARE = 30
 """Rows that a side of a label needs for an isotonic function of its own."""
@@ -166,7 +168,8 @@ def choose_calibration(
     plain = log_losses(task, NONE.probabilities(task, logits), targets)
     best: Kind = "none"
     lowest = float(plain.mean())
-    for kind in CANDIDATES[task.kind]:
+    candidates = [k for k in CANDIDATES[task.kind] if k != "vector" or task.n_classes <= MOST_FOR_VECTOR]
+    for kind in candidates:
         losses = log_losses(task, cross_fitted(task, kind, logits, targets, folds), targets)
         gains = plain - losses
         error = float(gains.std()) / np.sqrt(len(gains))
@@ -331,20 +334,26 @@ def _fit_isotonic(z: Matrix, y: Matrix) -> tuple[tuple[Vector, Vector], ...]:
 
 def _fit_vector(z: Matrix, y: Matrix, inverse: float, prior: float = PRIOR) -> tuple[Vector, Vector]:
     """Scale (C,) and bias (C,) of softmax(a * z + b), around those of temperature scaling."""
-    logits, targets = torch.from_numpy(z), torch.from_numpy(y)
-    moved = torch.zeros(2, z.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([moved], max_iter=500, tolerance_grad=1e-8, line_search_fn="strong_wolfe")
+    n_classes = z.shape[1]
+    centre = np.concatenate([np.full(n_classes, inverse), np.zeros(n_classes)])
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        found = torch.log_softmax((inverse + moved[0]) * logits + moved[1], dim=1)
-        value = -(targets * found).sum() + prior / 2.0 * (moved**2).sum()
-        value.backward()
-        return value
+    def objective(x: Vector) -> tuple[float, Vector, Matrix]:
+        t = x[:n_classes] * z + x[n_classes:]
+        t -= t.max(axis=1, keepdims=True)
+        masses = np.exp(t)
+        total = masses.sum(axis=1, keepdims=True)
+        p, away = masses / total, x - centre
+        value = float((y * (np.log(total) - t)).sum()) + prior / 2.0 * float(away @ away)
+        error, weighted = p - y, p * z
+        gradient = np.concatenate([(error * z).sum(axis=0), error.sum(axis=0)]) + prior * away
+        # Blocks of (a, a), (a, b) and (b, b): a diagonal of means less the products of two classes' parts.
+        aa = np.diag((weighted * z).sum(axis=0)) - weighted.T @ weighted
+        ab = np.diag(weighted.sum(axis=0)) - weighted.T @ p
+        bb = np.diag(p.sum(axis=0)) - p.T @ p
+        return value, gradient, np.block([[aa, ab], [ab.T, bb]]) + prior * np.eye(2 * n_classes)
 
-    optimizer.step(loss)
-    found = moved.detach().numpy()
-    return inverse + found[0], found[1]
+    found = minimise(objective, centre)
+    return found[:n_classes], found[n_classes:]
 
 
 def _joined(task: Task, p: Matrix) -> NDArray[np.float32]:

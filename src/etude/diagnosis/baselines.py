@@ -38,7 +38,8 @@ def _compared(evidence: Evidence, part: str, score: Measured) -> Verdict:
         more = "; no other baseline was trained" if alone else ""
         advice = ["Train the simple baselines as well: etude baseline."] if alone else []
         return QUESTION.answer("good", f"Yes: {mine}, and {theirs}{more}.", facts, *advice)
-    if score.value > best:
+    blind = max((value for name, value in known.items() if "zero" in name), default=-math.inf)
+    if score.high >= best and score.value > blind:
         return QUESTION.answer(
             "look",
             f"Not surely: {mine}, and {theirs}, inside that interval.",

@@ -16,6 +16,8 @@ FEWEST = 5
 """Records of the training loss below which a slope says nothing."""
 STILL = 0.05
 """A change in the last fifth smaller than this share of the whole fall counts as none."""
+UNCLEAR = 0.25
+"""A change that is known no better than to this share of the whole fall tells nothing."""
 
 CONVERGENCE = Question("convergence", "Has the training loss converged?")
 BEST_EPOCH = Question("best_epoch", "Is the last epoch the best one?")
@@ -125,6 +127,12 @@ def _judged_by_slope(losses: Series) -> Verdict:
             evidence,
             "Train for more epochs, if the validation score still rises as well.",
         )
+    if (found.high - found.low) * span / 2 > UNCLEAR * fall:
+        return CONVERGENCE.answer(
+            "unknown",
+            f"The training loss is too noisy to tell: {words}, of a whole fall of {fall:.4f}.",
+            evidence,
+        )
     return CONVERGENCE.answer("good", f"The training loss has levelled off at {last:.4f}: {words}.", evidence)
 
 
@@ -185,7 +193,8 @@ def best_epoch(evidence: Evidence) -> Verdict:
                    "steps": evaluations.steps, "scores": evaluations.values}  # fmt: skip
     best = f"{evidence.metric} {found.score:.4f} after step {found.step} (epoch {found.epochs})"
     if lost <= 0:
-        return BEST_EPOCH.answer("good", f"The last evaluation is the best: {best}.", evidence_of)
+        equals = "is the best" if found.step == found.last_step else "is as good as the first of the best"
+        return BEST_EPOCH.answer("good", f"The last evaluation {equals}: {best}.", evidence_of)
     behind = f"the last one, {found.last:.4f}, is {lost:.4f} below the best, {best}"
     if lost <= noise:
         return BEST_EPOCH.answer(

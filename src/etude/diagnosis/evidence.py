@@ -115,7 +115,8 @@ class Evidence:
         if value is None or not math.isfinite(value):
             return own
         interval = at(self.summary, "intervals", part, self.metric)
-        if _is_interval(interval):
+        # Of a few rows that are all right every resample is right as well, which proves little.
+        if _is_interval(interval) and interval[0] < interval[1]:
             return Measured(value, float(interval[0]), float(interval[1]))
         if own is not None:
             return Measured(value, value - (own.value - own.low), value + (own.high - own.value))

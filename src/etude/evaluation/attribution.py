@@ -20,7 +20,6 @@ Shapes: B texts (one, or points on its line), L tokens, D width, C classes.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from etude.core.backbone import Backbone
 from etude.core.task import Task
+from etude.evaluation.writing import joined
 from etude.extras import require
 
 Method = Literal["integrated_gradients", "gradient_x_input"]
@@ -227,7 +227,7 @@ def words_of(text: str, spans: Sequence[tuple[int, int]], values: Sequence[float
             else:
                 ahead += value
             continue
-        if found and (start < found[-1].end or (start == found[-1].end and _joined(text, start))):
+        if found and (start < found[-1].end or (start == found[-1].end and joined(text, start))):
             before = found.pop()
             start, end, value = before.start, max(end, before.end), value + before.attribution
         found.append(Word(text[start:end], start, end, value + ahead))
@@ -241,38 +241,3 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     if not piece.strip():
         return start, end
     return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
-
-
-def _joined(text: str, at: int) -> bool:
-    """Whether the characters before and after a place belong to one word.
-
-    >>> [_joined("don't 👍🏽 我的", at) for at in (1, 3, 4, 7, 10)]
-    [True, True, True, True, False]
-    """
-    if not 0 < at < len(text):
-        return False
-    left, right = text[at - 1], text[at]
-    if unicodedata.category(right).startswith("M") or _JOINER in (left, right) or right in _SKIN_TONES:
-        return True
-    if left in _FLAG_LETTERS and right in _FLAG_LETTERS:
-        return True
-    if right in _APOSTROPHES:
-        return left.isalpha() and text[at + 1 : at + 2].isalpha()
-    if left in _APOSTROPHES:
-        return right.isalpha() and text[max(at - 2, 0) : at - 1].isalpha()
-    return _in_spaced_word(left) and _in_spaced_word(right)
-
-
-_JOINER = "\u200d"
-_SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
-_FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
-_APOSTROPHES = ("'", "\u2019")
-
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""Scripts that put no space between words, as Unicode's names of their characters begin."""
-
-
-def _in_spaced_word(character: str) -> bool:
-    if not (character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")):
-        return False
-    return character.isascii() or not unicodedata.name(character, "").startswith(_UNSPACED)

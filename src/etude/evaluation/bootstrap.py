@@ -33,9 +33,11 @@ Floats = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
 FEWEST = 100
 """Resamples that are drawn however many rows there are."""
-_WORK = 2 * 10**10
+_WORK = 5 * 10**9
 """Rows times classes times resamples: from more than this, fewer resamples are drawn."""
-_CELLS = 2**20
+MOST_CONFIDENCES = 2**25
+"""Of more entries than this, the calibration error has no interval: each would take 24 bytes."""
+_CELLS = 2**21
 """Weights (resamples times rows) in memory at one time."""
 
 
@@ -66,8 +68,9 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Return the interval of each metric on one part of the data.
 
-    A metric without any value is left out, as from the scores. Rows times classes times resamples are
-    bounded: of 200,000 rows with 100 labels still 1000 resamples are drawn, of a million 200.
+    A metric without any value is left out, as from the scores. The work is bounded: of 50,000 rows with 100
+    labels still 1000 resamples are drawn, of 200,000 rows 250, and 100 of however many. An interval says of
+    how many it is. The calibration error of more than 33 million entries has none.
 
     Args:
         task: the task.
@@ -104,8 +107,8 @@ def interval(values: Floats) -> Interval:
 def affordable(rows: int, classes: int, resamples: int) -> int:
     """How many resamples are drawn of so many rows: what was asked for, or what takes about a minute.
 
-    >>> affordable(5427, 28, 1000), affordable(1_000_000, 100, 1000)
-    (1000, 200)
+    >>> affordable(5427, 28, 1000), affordable(200_000, 100, 1000)
+    (1000, 250)
     """
     return min(resamples, max(FEWEST, _WORK // max(1, rows * classes)))
 
@@ -126,7 +129,7 @@ class Samples:
         names: Sequence[str] | None = None,
     ) -> None:
         check_scores(task, probabilities, targets, decisions)
-        chosen = task.decide(probabilities) if decisions is None else decisions
+        chosen = task.decide(probabilities) if decisions is None else np.asarray(decisions, dtype=np.bool_)
         self._task, self._n = task, len(targets)
         self.metrics = [check_metric(name, task.kind) for name in names or _defaults(task)]
         self._facts = row_facts(task, self.metrics, probabilities, targets, chosen)
@@ -138,7 +141,7 @@ class Samples:
     def _prepare_ranks(self, probabilities: NDArray[Any], targets: NDArray[Any]) -> None:
         """Sort what metrics of ranks will need."""
         wanted = {metric.name for metric in self.metrics if metric.source == "ranks"}
-        inside = np.flatnonzero(self._facts.in_scope)
+        inside = np.flatnonzero(self._facts.in_scope).astype(np.int32)
         self._labels: list[ranking.RankedLabel] = []
         self._confidence: ranking.RankedConfidence | None = None
         if wanted & {"roc_auc", "average_precision"}:
@@ -147,7 +150,10 @@ class Samples:
         if "ece" in wanted:
             confidence, right = confidences(self._task, probabilities, targets)
             rows = np.repeat(inside, len(confidence) // max(1, len(inside)))
-            self._confidence = ranking.RankedConfidence(confidence, right, rows)
+            if len(rows) <= MOST_CONFIDENCES:
+                self._confidence = ranking.RankedConfidence(confidence, right, rows)
+            else:
+                self.metrics = [metric for metric in self.metrics if metric.name != "ece"]
 
     def draw(self, resamples: int, seed: int) -> dict[str, Floats]:
         """The value (R,) of each metric on each drawing; NaN where it has none."""

@@ -108,8 +108,7 @@ def n_facts(task: Task, metrics: Sequence[Metric]) -> int:
 def _in_scope(task: Task, targets: NDArray[Any]) -> Bools:
     if task.kind == "multilabel":  # a row without labels is a row like any other
         return np.ones(len(targets), dtype=np.bool_)
-    inside: Bools = (targets > 0).any(axis=1)
-    return inside
+    return np.asarray((targets > 0).any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class RankedLabel:
         rows: (M,), the row of the weights that each belongs to.
     """
 
-    def __init__(self, scores: NDArray[Any], targets: NDArray[Any], rows: NDArray[np.intp]) -> None:
+    def __init__(self, scores: NDArray[Any], targets: NDArray[Any], rows: NDArray[np.int32]) -> None:
         order = np.argsort(-scores, kind="stable")
         starts, ends = groups_of_equals(scores[order])
         positives = np.flatnonzero(targets[order] >= 0.5)
@@ -110,9 +110,9 @@ class RankedLabel:
         self._starts = torch.from_numpy(np.searchsorted(bounds, starts[groups]))
         self._ends = torch.from_numpy(np.searchsorted(bounds, ends[groups]))
         self._rows = torch.from_numpy(rows[order])
-        self._pieces = torch.from_numpy(bounds[bounds < len(order)])
+        self._pieces = torch.from_numpy(bounds[bounds < len(order)].astype(np.int32))
         self._positives = torch.from_numpy(rows[order[positives]])
-        self._first = torch.from_numpy(first)
+        self._first = torch.from_numpy(first.astype(np.int32))
 
     def scores(self, weights: Tensor) -> tuple[Floats, Floats]:
         """ROC AUC (R,) and average precision (R,) under whole-number weights (N, R).
@@ -166,11 +166,11 @@ class RankedConfidence:
         rows: (M,), the row of the weights that each belongs to.
     """
 
-    def __init__(self, confidence: NDArray[Any], right: NDArray[Any], rows: NDArray[np.intp]) -> None:
+    def __init__(self, confidence: NDArray[Any], right: NDArray[Any], rows: NDArray[np.int32]) -> None:
         order = np.argsort(confidence, kind="stable")
         ordered = confidence[order].astype(np.float64)
         starts, ends = groups_of_equals(ordered)
-        self._group_start = np.append(np.repeat(starts, ends - starts), len(ordered))
+        self._group_start = np.append(np.repeat(starts, ends - starts), len(ordered)).astype(np.int32)
         self._gap = right[order] - ordered
         # Where a share of the mass is reached is looked for among pieces, and then inside one of them.
         self._rows = rows[order]

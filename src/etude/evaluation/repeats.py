@@ -26,6 +26,9 @@ RUNS = 5
 RUNGS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Shares of the training rows that make models of different quality."""
 
+FEWEST = 20
+"""Training rows below which no model is fitted."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -107,16 +110,20 @@ def ladder(
     shares: Sequence[float] = RUNGS,
     reporter: Reporter | None = None,
 ) -> list[Rung]:
-    """Fit models of different quality, each to a larger share of the training rows, and score them."""
+    """Fit models of different quality, each to a larger share of the training rows, and score them.
+
+    Of few rows some shares are the same number, at least :data:`FEWEST`, and count once.
+    """
+    sizes = sorted({min(max(FEWEST, round(share * len(train))), len(train)) for share in shares})
     order = numpy_generator(seed, "ladder").permutation(len(train))
     rungs = []
-    with (reporter or Reporter()).bar("fitting models of different quality", len(shares), "models") as bar:
-        for share in shares:
+    with (reporter or Reporter()).bar("fitting models of different quality", len(sizes), "models") as bar:
+        for size in sizes:
             weights = np.zeros(len(train), dtype=np.int64)
-            weights[order[: max(2, round(share * len(train)))]] = 1
+            weights[order[:size]] = 1
             found = _fit(task, train, parts, weights, seed)
             scores = {name: score(task, found[name], part.targets)[metric] for name, part in parts.items()}
-            rungs.append(Rung(share, scores))
+            rungs.append(Rung(size / len(train), scores))
             bar.advance(note=", ".join(f"{part} {value:.4f}" for part, value in scores.items()))
     return rungs
 

@@ -124,7 +124,8 @@ def line_chart(
         layers.append({"mark": {"type": "point", "opacity": 0, "size": 60}, "encoding": encoding})
     if mark is not None:
         layers += _mark(*mark)
-    return _spec(sentence, values, height, layer=layers)
+    # A legend of a line for each name takes nothing from the height of the plane.
+    return _spec(sentence, values, height + (15 * (len(names) - 1) if _long(names) else 0), layer=layers)
 
 
 def _decades(values: Sequence[float]) -> list[float]:
@@ -146,13 +147,13 @@ def _mark(place: float, name: str) -> list[SpecDict]:
     """A thin upright line with its name."""
     data = {"values": [{"x": place, "t": name}]}
     at = {"x": {"field": "x", "type": "quantitative"}}
-    text = {"type": "text", "align": "left", "dx": 5, "dy": 4, "baseline": "top", "color": SOFT}
+    text = {"type": "text", "align": "left", "dx": 5, "dy": -4, "baseline": "bottom", "color": SOFT}
     return [
         {"data": data, "mark": {"type": "rule", "strokeDash": [3, 3], "color": SOFT}, "encoding": at},
         {
             "data": data,
             "mark": text,
-            "encoding": at | {"y": {"value": 0}, "text": {"field": "t", "type": "nominal"}},
+            "encoding": at | {"y": {"value": "height"}, "text": {"field": "t", "type": "nominal"}},
         },
     ]
 
@@ -372,8 +373,14 @@ def _colours(names: Sequence[str]) -> SpecDict:
     """One colour for each name, and a legend where there are several."""
     encoding: SpecDict = {"field": "s", "type": "nominal"}
     encoding["scale"] = {"domain": list(names), "range": list(COLOURS)}
-    encoding["legend"] = {"columns": 3} if len(names) > 1 else None
+    columns = 1 if _long(names) else 3
+    encoding["legend"] = {"columns": columns, "labelLimit": 0} if len(names) > 1 else None
     return encoding
+
+
+def _long(names: Sequence[str]) -> bool:
+    """Whether names need a line of the legend each."""
+    return len(names) > 1 and sum(map(len, names[:3])) > 44
 
 
 def _steps_axis() -> SpecDict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etude.data.profile import percent
 from etude.report.page import Column, Table
 
 MOST_ROWS = 200
@@ -111,9 +112,9 @@ def _length_tables(found: Mapping[str, Any]) -> list[Table]:
             part,
             *(lengths["quantiles"][q] for q in ("0.5", "0.9", "0.99", "1")),
             lengths["cut"]["rows"],
-            f"{lengths['cut']['row_share']:.1%}",
-            f"{lengths['cut']['token_share']:.1%}",
-            f"{lengths['unknown_share']:.1%}",
+            percent(lengths["cut"]["row_share"]),
+            percent(lengths["cut"]["token_share"]),
+            percent(lengths["unknown_share"]),
         )
         for part, lengths in found.get("parts", {}).items()
     ]
@@ -137,16 +138,17 @@ def _listed(labels: Sequence[str]) -> str:
 
 def _duplicate_tables(found: Mapping[str, Any]) -> list[Table]:
     contradictions = [
-        (number, row["place"], row["text"], _listed(row["labels"]))
+        (number, row["row"], row["text"], _listed(row["labels"]))
         for number, group in enumerate(found.get("contradictions", []), start=1)
         for row in group
     ]
     near = [
-        (pair["similarity"], row["place"], row["text"], _listed(row["labels"]))
+        (pair["similarity"], row["row"], row["text"], _listed(row["labels"]))
         for pair in sorted(found.get("near_pairs_of_other_labels", []), key=lambda pair: -pair["similarity"])
         for row in pair["rows"]
     ]
-    place, text, labels = Column("Where"), Column("Text", "excerpt"), Column("Labels", "excerpt")
+    place = Column("Row", "count", "Row or line of the training file")
+    text, labels = Column("Text", "excerpt"), Column("Labels", "excerpt")
     return [
         *_table(
             "The same text with different labels",
@@ -164,24 +166,25 @@ def _duplicate_tables(found: Mapping[str, Any]) -> list[Table]:
 def _leak_tables(found: Mapping[str, Any]) -> list[Table]:
     rows = []
     for leak in found.get("rows", []):
-        one, other = (leak[part] for part in PARTS if part in leak)
+        (known, one), (name, other) = ((part, leak[part]) for part in PARTS if part in leak)
+        same = one["text"] == other["text"]
         rows.append(
             (
                 leak["similarity"],
-                one["place"],
+                f"{known} {one['row']:,}",
                 one["text"],
                 _listed(one["labels"]),
-                other["place"],
-                other["text"],
+                f"{name} {other['row']:,}",
+                "the same" if same else other["text"],
                 _listed(other["labels"]),
             )
         )
     columns = [
-        Column("Similarity", "score", "1 is word for word"),
-        Column("Row"),
+        Column("Similarity", "score", "1 is word for word, but for case and white space"),
+        Column("Row", help="Row or line of the part's file"),
         Column("Text", "excerpt"),
         Column("Labels", "excerpt"),
-        Column("is also"),
+        Column("Is also", help="Row or line of the part's file"),
         Column("Text", "excerpt"),
         Column("Labels", "excerpt"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ def _losses(history: History) -> Chart | None:
 
 
 def _scores(history: History, metric: str) -> Chart | None:
-    others = [name for name in ("accuracy", "f1_macro", "f1_micro") if name != metric]
+    others = [name for name in ("accuracy", "f1_macro") if name != metric]
     lines = [line_of(history, metric_title(name), "validation", name).finite() for name in (metric, *others)]
     lines = [line for line in lines if line.x]
     if not lines:
@@ -103,12 +104,13 @@ def _scores(history: History, metric: str) -> Chart | None:
     if best < len(first.y) - 1:
         sentence += f" and ended at {score(first.y[-1])}"
     mark = (first.x[best], "best") if best < len(first.y) - 1 else None
-    spec = line_chart(_distinct(lines)[:3], sentence=_sentence(sentence), y="score", mark=mark)
+    spec = line_chart(lines, sentence=_sentence(sentence), y="score", mark=mark)
     return Chart("scores", "Validation scores", _sentence(sentence), spec)
 
 
 def _rates(history: History) -> Chart | None:
     lines = _by_group(history, lambda group: ("lr", group), "lr")
+    lines = lines or _by_group(history, lambda group: ("dynamics", group, "lr"), "dynamics")
     if not lines:
         return None
     highest = max(max(line.y) for line in lines)
@@ -162,7 +164,12 @@ def _by_group(history: History, path: Callable[[str], tuple[str, ...]], key: str
     """A line for each group; groups whose numbers are the same share one."""
     tables = [record[key] for record in history if isinstance(record.get(key), Mapping)]
     names = list(dict.fromkeys(str(name) for table in tables for name in table))
-    return _distinct([line for name in names if (line := line_of(history, name, *path(name)).finite()).x])
+    lines = [line for name in names if (line := line_of(history, name, *path(name)).finite()).x]
+    # The number in front of a group's name says nothing that the order of the legend does not.
+    bare = [re.sub(r"^\d+: ", "", line.name) for line in lines]
+    if len(set(bare)) == len(bare):
+        lines = [Line(name, line.x, line.y) for name, line in zip(bare, lines, strict=True)]
+    return _distinct(lines)
 
 
 def _distinct(lines: Sequence[Line]) -> list[Line]:

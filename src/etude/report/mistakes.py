@@ -157,7 +157,7 @@ def _rows_table(
         Column("Text", "excerpt"),
         Column("True", "label"),
         Column("Said", "label"),
-        Column(value, "score" if value != "Loss" else "number"),
+        Column(value, "score"),
         Column("Row", "count", "Its place in the part's file, counted from 0"),
     ]
     left = len(positions) - len(shown)
@@ -181,8 +181,8 @@ def never_learned(record: RunRecord, limits: Limits) -> Table | None:
     columns = [
         Column("Text", "excerpt"),
         Column("Label", "label"),
-        Column("First epoch", "number"),
-        Column("Second half", "number", "The mean loss over the second half of the epochs"),
+        Column("First epoch", "score"),
+        Column("Second half", "score", "The mean loss over the second half of the epochs"),
         Column("Row", "count", "Its place in the training file, counted from 0"),
     ]
     rows = [

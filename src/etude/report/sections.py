@@ -16,6 +16,12 @@ from etude.report.page import Column, Table, change, interval, score
 from etude.report.record import Limits, RunRecord
 from etude.report.words import listed, metric_meaning, metric_title, plural, seconds
 
+BASELINES = {
+    "zero_rule": "zero rule",
+    "tfidf_logistic": "TF-IDF + logistic regression",
+    "frozen_logistic": "frozen features + logistic regression",
+    "boosted_trees": "gradient-boosted trees",
+}
 PARTS = ("test", "validation")
 """The parts that scores are shown of; what counts most comes first."""
 
@@ -85,10 +91,9 @@ def _gain_in_words(summary: Mapping[str, Any], part: str, metric: str) -> str:
     value = number_at(summary, "gain", part, metric, "difference")
     if value is None:
         return ""
-    bounds = (
-        number_at(summary, "gain", part, metric, "low"),
-        number_at(summary, "gain", part, metric, "high"),
-    )
+    bounds = [number_at(summary, "gain", part, metric, end) for end in ("low", "high")]
+    if value == 0 and not any(bounds):
+        return "not changed by the fitted decisions"
     return f"{change(value)} ({change(bounds[0])} to {change(bounds[1])}) by the fitted decisions"
 
 
@@ -222,7 +227,7 @@ def baselines(record: RunRecord) -> tuple[Chart, Table] | None:
     if part is None:
         return None
     rows = [_bar("this model", summary, part, metric, own=True)]
-    rows += [_bar(name.replace("_", " "), found[name], part, metric, own=False) for name in found]
+    rows += [_bar(BASELINES.get(name, name.replace("_", " ")), found[name], part, metric, own=False) for name in found]
     rows = sorted((row for row in rows if row["value"] is not None), key=lambda row: -row["value"])
     simple = [row for row in rows if not row["own"]]
     own = next((row for row in rows if row["own"]), None)
@@ -242,24 +247,24 @@ def _bar(name: str, told: Mapping[str, Any], part: str, metric: str, *, own: boo
     bar: dict[str, Any] = {"name": name, "value": number_at(told, "metrics", part, metric), "own": own}
     bounds = bounds_at(told, "intervals", part, metric)
     spent = number_at(told, "seconds", "train") if own else number_at(told, "seconds")
-    return bar | ({"low": bounds[0], "high": bounds[1]} if bounds else {}) | {"seconds": spent}
+    return (
+        bar
+        | ({"low": bounds[0], "high": bounds[1]} if bounds else {})
+        | {"seconds": None if spent is None else round(spent, 1), "note": "" if own else str(told.get("note") or "")}
+    )
 
 
 def _baselines_table(record: RunRecord, rows: Sequence[Mapping[str, Any]], part: str) -> Table:
-    notes = {
-        name.replace("_", " "): str(told.get("note") or "")
-        for name, told in record.summary["baselines"].items()
-        if isinstance(told, Mapping)
-    }
-    cells = [
-        [row["name"], row["value"], _pair(row.get("low"), row.get("high")), row["seconds"], notes.get(row["name"]) or None]
-        for row in rows
-    ]
-    title = metric_title(record.main_metric)
     columns = [
-        Column("Model"), Column(title, "score"), Column("95 % interval", "interval"),
-        Column("Seconds", "number"), Column("Note"),
-    ]  # fmt: skip
+        Column("Model"),
+        Column(metric_title(record.main_metric), "score"),
+        Column("95 % interval", "interval"),
+        Column("Seconds", "number"),
+    ]
+    cells = [[row["name"], row["value"], _pair(row.get("low"), row.get("high")), row["seconds"]] for row in rows]
+    if any(row["note"] for row in rows):
+        columns.append(Column("Note"))
+        cells = [[*cell, row["note"] or None] for cell, row in zip(cells, rows, strict=True)]
     return Table(f"Simple models and this one on the {part} part.", columns, cells)
 
 

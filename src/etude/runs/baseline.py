@@ -128,7 +128,7 @@ def _baselines(
             tick=lambda name: bar.advance(1, name),
         )
         targets = {name: part.targets for name, part in inputs.items()}
-        return {name: _score(found, targets, config) for name, found in fitted.items()}
+        return {name: score_baseline(found, targets, config) for name, found in fitted.items()}
 
 
 def _parts(data: TextData) -> dict[str, TextPart]:
@@ -153,7 +153,9 @@ def _inputs(part: TextPart) -> BaselinePart:
     )
 
 
-def _score(found: Baseline, targets: Mapping[str, NDArray[np.float32]], config: Config) -> BaselineScores:
+def score_baseline(
+    found: Baseline, targets: Mapping[str, NDArray[np.float32]], config: Config
+) -> BaselineScores:
     """Decide as the run does, so that the comparison is fair, and score every part."""
     task = found.task
     decided, note = _decide(found, targets, config)

@@ -11,11 +11,11 @@ import numpy as np
 from etude.config.run import DataConfig
 from etude.core.observe import Reporter
 from etude.core.task import Task
-from etude.data.profile import shared_values
+from etude.data.profile import percent, shared_values
 from etude.data.verdicts import Remark, Section
 from etude.evaluation.baselines import BaselinePart
 from etude.evaluation.drift import Clue, Drift, Rows, compare_parts
-from etude.evaluation.repeats import Noise, Rung, ladder, repeat
+from etude.evaluation.repeats import FEWEST, Noise, Rung, ladder, repeat
 from etude.evaluation.trust import Agreement, agreement
 from etude.runs.data_parts import PartRows, Parts
 
@@ -94,7 +94,7 @@ def _judge_drift(name: str, drift: Drift, *, in_time: bool) -> Remark:
 def clue_in_words(clue: Clue, name: str) -> str:
     """Say what tells the parts apart: ``'refund' (2.1 % of training and 14.0 % of validation rows)``."""
     if clue.kind == "word":
-        return f"{clue.name!r} ({clue.first:.1%} of training and {clue.second:.1%} of {name} rows)"
+        return f"{clue.name!r} ({percent(clue.first)} of training and {percent(clue.second)} of {name} rows)"
     return f"the {clue.name} (medians {clue.first:.3g} and {clue.second:.3g})"
 
 
@@ -153,14 +153,20 @@ def simple_part(part: PartRows) -> BaselinePart:
 
 def noise_section(task: Task, parts: Parts, metric: str, *, seed: int, reporter: Reporter) -> Section | None:
     """How much of a score is chance? None without a validation part."""
+    question = "How much of a score is chance?"
     validation = parts.found.get("validation")
     if validation is None:
         return None
+    if parts.found["train"].rows < FEWEST:
+        return Section("noise", question, [_too_few(parts)])
     train = simple_part(parts.found["train"])
     noise = repeat(task, train, simple_part(validation), metric=metric, seed=seed, reporter=reporter)
-    return Section(
-        "noise", "How much of a score is chance?", [_judge_noise(noise, validation.rows)], _noise(noise)
-    )
+    return Section("noise", question, [_judge_noise(noise, validation.rows)], _noise(noise))
+
+
+def _too_few(parts: Parts) -> Remark:
+    n = parts.found["train"].rows
+    return Remark("look", f"There are {n} training rows, too few to fit even a simple model ({FEWEST}).")
 
 
 def _judge_noise(noise: Noise, rows: int) -> Remark:
@@ -193,6 +199,8 @@ def agreement_section(
 ) -> Section:
     """Does a better score on the validation part mean a better one on a test part?"""
     question = "Do models that are better on validation turn out better on the test rows?"
+    if parts.found["train"].rows < FEWEST:
+        return Section("agreement", question, [_too_few(parts)])
     named = {"validation": simple_part(parts.found["validation"]), "test": simple_part(test)}
     rungs = ladder(
         task, simple_part(parts.found["train"]), named, metric=metric, seed=seed, reporter=reporter

@@ -13,6 +13,7 @@ from etude.data.duplicates import (
     find_near_duplicates,
     leaks_between,
 )
+from etude.data.profile import percent
 from etude.data.verdicts import Remark, Section, Verdict
 from etude.runs.data_parts import PartRows, Parts
 
@@ -71,13 +72,13 @@ def whole_texts(part: PartRows) -> list[str]:
 
 def _row(part: PartRows, row: int, text: str, names: Sequence[str]) -> dict[str, Any]:
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
-    return {"place": part.table.line(row), "text": shown, "labels": list(names)}
+    return {"file": part.table.path, "row": part.table.numbers[row], "text": shown, "labels": list(names)}
 
 
 def _judge_copies(copies: int, rows: int) -> list[Remark]:
     if not copies:
         return [Remark("safe", "No two training rows have the same text.")]
-    sentence = f"{copies:,} of {rows:,} training rows ({copies / rows:.1%}) repeat the text of another."
+    sentence = f"{copies:,} of {rows:,} training rows ({percent(copies / rows)}) repeat the text of another."
     if copies <= REPEATED * rows:
         return [Remark("safe", sentence)]
     return [Remark("look", sentence, "Remove the copies, unless each of them should count.")]
@@ -92,8 +93,8 @@ def _judge_contradictions(
     first = groups[0][0]
     other = next(row for row in groups[0] if set(names[row]) != set(names[first]))
     sentence = (
-        f"{involved:,} training rows ({involved / train.rows:.1%}) have the text of another row and other "
-        f"labels, as {train.table.line(first)} ({_labels(names[first])}) and {train.table.unit} "
+        f"{involved:,} training rows ({percent(involved / train.rows)}) have the text of another row and "
+        f"other labels, as {train.table.line(first)} ({_labels(names[first])}) and {train.table.unit} "
         f"{train.table.numbers[other]} ({_labels(names[other])}): no model can be right about both."
     )
     verdict: Verdict = "unsafe" if involved > CONTRADICTED * train.rows else "look"
@@ -153,8 +154,9 @@ def _judge_leaks(known: str, other: str, exact: int, near: int, rows: int) -> Re
     source = "training" if known == "train" else known
     if not exact and not near:
         return Remark("safe", f"No {other} text is, or is nearly, a {source} text.")
-    same = f"{exact:,} of {rows:,} {other} rows ({exact / rows:.1%}) have" if exact else f"No {other} row has"
-    nearly = f"and {near:,} ({near / rows:.1%}) nearly so" if near else "and none nearly so"
+    some = f"{exact:,} of {rows:,} {other} rows ({percent(exact / rows)}) have"
+    same = some if exact else f"No {other} row has"
+    nearly = f"and {near:,} ({percent(near / rows)}) nearly so" if near else "and none nearly so"
     sentence = f"{same} the text of a {source} row, {nearly}."
     if exact > LEAKED * rows or near > NEARLY_LEAKED * rows:
         what = "The score there is too good" if known == "train" else "The test part is no longer unseen"

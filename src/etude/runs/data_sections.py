@@ -21,6 +21,7 @@ from etude.data.profile import (
     histogram,
     imbalance,
     labels_per_row,
+    percent,
     top_pairs,
 )
 from etude.data.salvage import Fault
@@ -209,9 +210,9 @@ def _shifted_labels(parts: Parts) -> list[Remark]:
     return [
         Remark(
             "look",
-            f"Labels have other shares in validation than in training (distance {distance:.2f}, {chance:.2f} by "
-            f"chance), most of all {parts.labels[worst]!r}: {first[worst]:.1%} of the training and "
-            f"{second[worst]:.1%} of the validation rows.",
+            f"Labels have other shares in validation than in training (distance {distance:.2f}, by chance "
+            f"{chance:.2f}), most of all {parts.labels[worst]!r}: {percent(first[worst])} of the training "
+            f"and {percent(second[worst])} of the validation rows.",
             "Draw validation rows as rows will come in use; thresholds are fitted to these shares.",
         )
     ]
@@ -311,8 +312,8 @@ def length_section(parts: Parts, tokens: Mapping[str, Tokens], max_length: int, 
         remarks.append(
             Remark(
                 "look" if cut.row_share > CUT_ROWS else "safe",
-                f"{cut.rows:,} training texts ({cut.row_share:.1%}) are longer than {max_length} tokens and "
-                f"lose their end, {cut.token_share:.1%} of all tokens; the longest has {longest:,}.",
+                f"{cut.rows:,} training texts ({percent(cut.row_share)}) are longer than {max_length} tokens "
+                f"and lose their end, {percent(cut.token_share)} of all tokens; the longest has {longest:,}.",
                 f"backbone.max_length = {wide} would hold 99 of 100, if the backbone has the positions."
                 if cut.row_share > CUT_ROWS
                 else "",
@@ -337,7 +338,7 @@ def _unknown_tokens(tokens: Tokens) -> list[Remark]:
     return [
         Remark(
             "look",
-            f"The tokenizer does not know {share:.1%} of the tokens of the training texts{unreadable}.",
+            f"The tokenizer does not know {percent(share)} of the tokens of the training texts{unreadable}.",
             "Choose a backbone for this language and script.",
         )
     ]

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -134,7 +134,7 @@ class RunFolder:
         kept = [json.dumps(record) + "\n" for record in self.history() if record["step"] <= step]
         self.write(METRICS, "".join(kept))
 
-    def write(self, name: str, content: str | Mapping[str, Any]) -> None:
+    def write(self, name: str, content: str | Mapping[str, Any] | Sequence[Any]) -> None:
         """Write a text or a JSON file into the folder; raises :class:`RunError` where the disk refuses."""
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
         with self.whole_file(name) as file:

@@ -99,15 +99,15 @@ def judge(run: Run, reporter: Reporter) -> Judgement:
         data.test.unlock()
         show("test", data.test.open())
     found = Judgement(decision, notes=list(decision.notes))
-    for name, (part, rows) in parts.items():
+    for shown, (part, rows) in parts.items():
         targets = part.examples.targets.numpy()[rows]
-        if name == "validation":
-            applied = cross_fit(data.task, config.decision, logits[name], targets, seed=config.seed)
+        if shown == "validation":
+            applied = cross_fit(data.task, config.decision, logits[shown], targets, seed=config.seed)
         else:
-            applied = decision.apply(logits[name])
+            applied = decision.apply(logits[shown])
         texts = [part.texts[row] for row in rows.tolist()]
-        found.parts[name] = Scored(data.task, logits[name], *applied, targets, texts, part.rows[rows])
-        _score(found, name, found.parts[name], config, reporter)
+        found.parts[shown] = Scored(data.task, logits[shown], *applied, targets, texts, part.rows[rows])
+        _score(found, shown, found.parts[shown], config, reporter)
     return found
 
 

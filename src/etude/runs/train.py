@@ -15,15 +15,18 @@ from etude.config.run import Config
 from etude.core.checkpoint import checkpoints, read_checkpoint
 from etude.core.engine import Engine
 from etude.core.observe import Reporter
+from etude.diagnosis import Evidence, diagnose
 from etude.errors import Interrupted, RunError
 from etude.runs.artefact import model_metadata, save_model
+from etude.runs.baseline import run_baselines
 from etude.runs.build import Run, build
 from etude.runs.final import final_scores, final_weights
 from etude.runs.folder import CONFIG, PLAN, SUMMARY, RunFolder
-from etude.runs.judge import judge
+from etude.runs.judge import Judgement, judge
 from etude.runs.losses import losses_of, write_losses
 from etude.runs.model import Classifier
 from etude.runs.predictions import write_predictions
+from etude.runs.report import DIAGNOSIS, write_report
 
 
 @dataclass(frozen=True)
@@ -123,35 +126,54 @@ def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
         ) from None
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a checkpoint
         raise Interrupted(f"stopped at once; go on with: etude resume {folder.path}") from None
-    seconds = {"train": time.perf_counter() - start}
+    seconds = time.perf_counter() - start
+    try:
+        judgement = _judge(run, folder, reporter, seconds)
+    except KeyboardInterrupt:
+        raise Interrupted(f"trained, but not judged yet; do that with: etude resume {folder.path}") from None
+    run.accelerator.wait_for_everyone()
+    scores = {part: found for part, found in judgement.metrics.items() if part != "train"}
+    return Result(folder.path, scores, judgement.intervals, seconds, run.plan.describe())
+
+
+def _judge(run: Run, folder: RunFolder, reporter: Reporter, trained_in: float) -> Judgement:
+    """Save the model with its decision, then everything that explains what it is worth."""
+    config, main = run.config, run.accelerator.is_main_process
     start = time.perf_counter()
-    with final_weights(run.config, run.engine):
+    with final_weights(config, run.engine):
         judgement = judge(run, reporter)
         if main:
-            metadata = model_metadata(run.data, run.config, run.plan)
-            save_model(run.backbone, folder.model, metadata, judgement.decision)
+            save_model(
+                run.backbone, folder.model, model_metadata(run.data, config, run.plan), judgement.decision
+            )
     for note in judgement.notes:
         reporter.line(note)
-    final = final_scores(run.config, run.engine, folder.history() if main else ())
-    seconds["judge"] = time.perf_counter() - start
+    history = folder.history() if main else ()
+    summary = {
+        "task": run.data.task.kind,
+        "labels": list(run.data.task.labels),
+        "rows": run.n_rows(),
+        "steps": run.engine.step,
+        **judgement.to_json(),
+        "final": final_scores(config, run.engine, history),
+        "seconds": {"train": trained_in, "judge": time.perf_counter() - start},
+        "plan": run.plan.describe(),
+    }
+    losses = losses_of(run)
     if main:
         for part, scored in judgement.parts.items():
             write_predictions(folder, part, scored)
-        write_losses(folder, losses_of(run))
-        summary = {
-            "task": run.data.task.kind,
-            "labels": list(run.data.task.labels),
-            "rows": run.n_rows(),
-            "steps": run.engine.step,
-            **judgement.to_json(),
-            "final": final,
-            "seconds": seconds,
-            "plan": run.plan.describe(),
-        }
+        write_losses(folder, losses)
         folder.write(SUMMARY, summary)
-    run.accelerator.wait_for_everyone()
-    scores = {part: found for part, found in judgement.metrics.items() if part != "train"}
-    return Result(folder.path, scores, judgement.intervals, seconds["train"], run.plan.describe())
+    if config.run.baselines:
+        summary["baselines"] = run_baselines(run, reporter=reporter)
+    if main:
+        folder.write(SUMMARY, summary)
+        evidence = Evidence(run.data.task, history, judgement.parts, summary, losses, config)
+        folder.write(DIAGNOSIS, [verdict.to_json() for verdict in diagnose(evidence)])
+        if config.run.report:
+            write_report(folder.path)
+    return judgement
 
 
 def headline(scores: Mapping[str, float]) -> str:
