@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from etude.data import duplicates
+from etude.data import similarity_join
 from etude.data.duplicates import (
     find_contradictions,
     find_exact_duplicates,
@@ -115,7 +115,7 @@ def test_long_texts_among_short_ones_and_chunks_of_any_size(monkeypatch: pytest.
     found = find_near_duplicates(texts)
     assert [(i, j) for i, j, _ in found if j < 4] == [(1, 3)]
     assert found[0][2] == similarity(long, texts[3]) < 1
-    monkeypatch.setattr(duplicates, "_CHUNK", 60)
+    monkeypatch.setattr(similarity_join, "_CHUNK", 60)
     assert find_near_duplicates(texts) == found
 
 

@@ -14,7 +14,6 @@ def test_a_locked_part_tells_its_rows_and_nothing_else() -> None:
     part = Locked(["secret", "words"])
     assert len(part) == 2
     assert repr(part) == "Locked(2 rows, locked)"
-    assert "secret" not in repr(vars(part).keys())
     for attempt in (part.open, part.open):
         with pytest.raises(
             RunError,

@@ -17,10 +17,12 @@ from etude.core.rng import numpy_generator
 from etude.core.task import Kind as TaskKind
 from etude.core.task import Task, make_task
 from etude.decision.calibration import (
+    CANDIDATES,
     Calibration,
     Kind,
     _fit_vector,
     choose_calibration,
+    cross_fitted,
     fit_calibration,
     fit_sigmoid,
     fit_softmax_temperature,
@@ -74,7 +76,7 @@ def test_a_sigmoid_is_what_scipy_finds(bias: bool) -> None:
 def test_platt_is_scikit_learns() -> None:
     _, logits, targets = overconfident("binary")
     z, y = (logits[:, 1] - logits[:, 0]).astype(np.float64), targets[:, 1].astype(np.float64)
-    a, b = fit_sigmoid(z, platt_targets(y), bias=True, prior=0.0)
+    a, b = fit_sigmoid(z, platt_targets(y[:, None])[:, 0], bias=True, prior=0.0)
     theirs = _SigmoidCalibration().fit(z, y)
     assert expit(a * z + b) == pytest.approx(theirs.predict(z), abs=1e-4)
 
@@ -165,12 +167,23 @@ def test_a_rare_label_follows_the_others() -> None:
 
 
 @pytest.mark.parametrize("of", TASKS)
-def test_auto_leaves_calibrated_probabilities_alone(of: TaskKind) -> None:
+def test_auto_takes_what_is_best_on_rows_of_other_folds(of: TaskKind) -> None:
     task, logits, targets = overconfident(of)
     folds = stratified_folds(targets > 0, 5, seed=0)
-    assert choose_calibration(task, logits, targets, folds) != "none"
-    if of != "multilabel":
-        assert choose_calibration(task, logits / 3, targets, folds) == "none"
+    chosen = choose_calibration(task, logits, targets, folds)
+    losses = {
+        kind: log_losses(task, cross_fitted(task, kind, logits, targets, folds), targets).mean()
+        for kind in ("none", *CANDIDATES[of])
+    }
+    assert losses[chosen] == min(losses.values())
+    assert chosen != "none"
+
+
+def test_auto_leaves_calibrated_probabilities_alone() -> None:
+    task, logits, targets = overconfident("multiclass", rows=2000)
+    folds = stratified_folds(targets > 0, 5, seed=0)
+    calibrated = fit_calibration(task, "temperature", logits, targets).scale * logits
+    assert choose_calibration(task, calibrated.astype(np.float32), targets, folds) == "none"
 
 
 def test_soft_targets_count_as_shares_of_rows() -> None:

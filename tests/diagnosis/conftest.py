@@ -28,7 +28,9 @@ class Make:
             for letters in (truth, said)
         )
         texts = [f"row {i}" for i in range(n)]
-        return Scored(task, np.log(p), p, decisions, targets.astype(np.float32), texts, np.arange(n) + 100)
+        return Scored(
+            task, np.log(p.clip(1e-9)), p, decisions, targets.astype(np.float32), texts, np.arange(n) + 100
+        )
 
     @staticmethod
     def subsets(truth: Sequence[str], said: Sequence[str], p: NDArray[Any] | None = None) -> Scored:

@@ -37,10 +37,13 @@ def test_two_points_have_no_interval() -> None:
     ("values", "verdict", "words"),
     [
         (FLAT, "good", "The training loss has levelled off at 0."),
-        (FALLING, "look", "The training loss still falls: over the last fifth"),
+        (FALLING, "look", "The training loss still falls, from 1.1"),
         (RISING, "bad", "The training loss rises at the end"),
         (FLAT[::-1], "bad", "The training loss did not fall"),
         ([1.0, np.nan, 0.5, 0.4, 0.3, 0.2], "bad", "was not finite in 1 of its 6 records"),
+        (0.9 - FLAT, "bad", "The training loss did not fall: it began at 0.2785"),
+        ([1.1] * 30, "bad", "The training loss did not fall: it began at 1.1000 and ended at 1.1000"),
+        (0.01 + 0.1 * FALLING[::2] / 10, "good", "The training loss has levelled off at 0.0"),
         ([1.0, 0.5], "unknown", "There are 2 records of the training loss and a slope needs 5"),
         ([2.0, 1.9, 1.0, 1.8, 0.9, 1.7, 0.8], "unknown", "too noisy to tell"),
     ],
@@ -107,4 +110,4 @@ def test_few_rows_prove_little(make: Any) -> None:
     )
     found = best_epoch(Evidence(make.task(), records))
     assert found.verdict == "look"
-    assert found.advice == ["Train again with 1 epochs, so that the schedule ends where the score is best."]
+    assert found.advice == ["Train again for 1 epoch, so that the schedule ends where the score is best."]

@@ -89,7 +89,7 @@ def summary(value: float, interval: tuple[float, float] | None = None, **known: 
         (summary(0.9, (0.87, 0.93), zero_rule=0.3, tfidf_logistic=0.92), "look", "inside that interval"),
         (summary(0.9, (0.87, 0.93), zero_rule=0.3, tfidf_logistic=0.95), "bad", "No: accuracy on the test"),
         (summary(0.9, (0.87, 0.93), zero_rule=0.9), "bad", "zero rule, has 0.9000"),
-        (summary(0.9), "unknown", "no baseline was scored there"),
+        (summary(0.9), "unknown", "No baseline was scored; accuracy on"),
         (summary(1.0, (1.0, 1.0), zero_rule=0.999), "look", "1.0000 (0.9924 to 1.0000)"),
         ({"baselines": {"zero_rule": None}}, "unknown", "There is no scored test or validation part"),
     ],

@@ -64,7 +64,7 @@ def test_any_piece_may_be_missing(make: Any) -> None:
 
 @pytest.mark.parametrize("summary", [
     {"metrics": None}, {"metrics": {"test": 3}}, {"baselines": []}, {"baselines": {"zero_rule": {}}},
-    {"metrics": {"test": {"accuracy": float("nan")}}}, {"gain": {"test": {}}}, {"calibration": {"test": None}},
+    {"metrics": {"test": {"accuracy": float("nan")}}}, {"gain": {"test": {}}}, {"calibration": {"test": 1}},
     {"metrics": {"test": {"accuracy": 0.5}}, "intervals": {"test": {"accuracy": [None, 1.0]}}},
     {"rows": {"test": 0}, "metrics": {"test": {"accuracy": 0.5}}},
 ])  # fmt: skip

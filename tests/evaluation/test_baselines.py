@@ -122,6 +122,18 @@ def test_many_rows_are_sampled_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> N
     assert (np.diff(rows) > 0).all()
     assert np.array_equal(rows, rows_to_fit(ABC, targets, None, seed=0))
     assert not np.array_equal(rows, rows_to_fit(ABC, targets, None, seed=1))
+    asked = []
+
+    def features(name: str, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+        asked.append((name, len(wanted)))
+        return np.zeros((len(wanted), 2), dtype=np.float32)
+
+    train = part(TEXTS, targets)
+    found = fit_baselines(ABC, train, {"test": train}, features=features, feature_rows=5)
+    assert asked == [("train", 5), ("test", len(TEXTS))]
+    assert found["frozen_logistic"].note == "fitted on 5 of 24 training rows"
+    assert found["tfidf_logistic"].note == "fitted on 10 of 24 training rows"
+    assert found["zero_rule"].note == ""
     weights = np.zeros(len(targets), dtype=np.float32)
     weights[[3, 5]] = 1.0
     assert rows_to_fit(ABC, targets, weights, seed=0).tolist() == [3, 5]

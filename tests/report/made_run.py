@@ -1,4 +1,4 @@
-"""The folder of a run that never was: made in a moment, with texts and labels that try to be more than text."""
+"""The folder of a run that never was, with texts and labels that try to be more than text."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ HOSTILE_TEXTS = [
     "long " * 20_000,
     "{{ 7 * 7 }} {% raw %} &amp; &lt;b&gt;",
 ]
-LABELS = ["order", "refund", "<b>login</b>", "שאלה", "a label with a rather long name of many words", "constructor"]
+LABELS = [
+    "order",
+    "refund",
+    "<b>login</b>",
+    "שאלה",
+    "a label with a rather long name of many words",
+    "constructor",
+]
 CONFIG = """# <script>document.title='taken'</script>
 task = "{kind}"
 
@@ -43,9 +50,13 @@ def write_run(folder: Path, kind: Kind = "multiclass", n_rows: int = 120) -> Run
     run = RunFolder(folder)
     (folder / "config.toml").write_text(CONFIG.format(kind=kind))
     run.write("plan.txt", "soften:label_smoothing → loss:cross_entropy → gradient:clip → average:ema\n")
-    run.write("environment.json", {"versions": {"python": "3.11.2", "torch": "2.13.0"}, "seed": 0, "git": "abc123"})
+    run.write(
+        "environment.json", {"versions": {"python": "3.11.2", "torch": "2.13.0"}, "seed": 0, "git": "abc123"}
+    )
     write_history(run)
-    parts = {part: make_scored(kind, n_rows, seed) for seed, part in enumerate(("train", "validation", "test"))}
+    parts = {
+        part: make_scored(kind, n_rows, seed) for seed, part in enumerate(("train", "validation", "test"))
+    }
     for part, scored in parts.items():
         write_predictions(run, part, scored)
     run.write("summary.json", make_summary(parts))
@@ -67,7 +78,9 @@ def make_scored(kind: Kind, n_rows: int, seed: int) -> Scored:
     offset = -1.5 if kind == "multilabel" else 0.0
     logits = (3 * targets + rng.normal(size=(n_rows, c)) * 1.3 + offset).astype(np.float32)
     probabilities = task.probabilities(torch.from_numpy(0.7 * logits)).numpy()
-    texts = [HOSTILE_TEXTS[i] if i < len(HOSTILE_TEXTS) else f"message {i} about my parcel" for i in range(n_rows)]
+    texts = [
+        HOSTILE_TEXTS[i] if i < len(HOSTILE_TEXTS) else f"message {i} about my parcel" for i in range(n_rows)
+    ]
     # The hostile rows are the worst ones, so that the page shows them.
     for i in range(min(len(HOSTILE_TEXTS), n_rows)):
         probabilities[i] = np.roll(probabilities[i], 1)
@@ -85,8 +98,14 @@ def make_summary(parts: dict[str, Scored]) -> dict[str, Any]:
         "seconds": {"train": 83.4},
         "plan": "loss",
         "decision": {"kind": "fitted", "metric": "f1"},
-        "decision_in_words": ["Logits are divided by a temperature of 1.43.", "The likeliest label is given."],
-        "final": {"kept": "average", "scores": {"last": {"accuracy": 0.80, "loss": 0.51}, "average": {"accuracy": 0.82}}},
+        "decision_in_words": [
+            "Logits are divided by a temperature of 1.43.",
+            "The likeliest label is given.",
+        ],
+        "final": {
+            "kept": "average",
+            "scores": {"last": {"accuracy": 0.80, "loss": 0.51}, "average": {"accuracy": 0.82}},
+        },
         **{key: {} for key in ("metrics", "intervals", "per_class", "plain", "gain", "calibration")},
     }
     for part in ("validation", "test"):
@@ -103,7 +122,12 @@ def make_summary(parts: dict[str, Scored]) -> dict[str, Any]:
             table = [row | {"threshold": 0.3 + 0.05 * i} for i, row in enumerate(table)]
         summary["per_class"][part] = table
         summary["gain"][part] = {
-            name: {"difference": value - summary["plain"][part].get(name, 0.0), "low": -0.01, "high": 0.05, "p": 0.04}
+            name: {
+                "difference": value - summary["plain"][part].get(name, 0.0),
+                "low": -0.01,
+                "high": 0.05,
+                "p": 0.04,
+            }
             for name, value in scores.items()
         }
         summary["calibration"][part] = {
@@ -132,7 +156,11 @@ def write_history(run: RunFolder, steps: int = 400) -> None:
             "step": step,
             "epoch": int(4 * share - 1e-9),
             "train": {"loss": 2.0 * np.exp(-3 * share) + 0.1 + 0.05 * rng.random()},
-            "lr": {"embeddings": 1e-4 * (1 - share), "layers": 1e-4 * (1 - share), "head": 1e-3 * (1 - share)},
+            "lr": {
+                "embeddings": 1e-4 * (1 - share),
+                "layers": 1e-4 * (1 - share),
+                "head": 1e-3 * (1 - share),
+            },
             "grad_norm": 1.0 + rng.random(),
         }
         if step % 40 == 0:
@@ -142,7 +170,11 @@ def write_history(run: RunFolder, steps: int = 400) -> None:
             }
         if step % 100 == 0:
             loss = 1.6 * np.exp(-3 * share) + 0.35 + 0.2 * max(0.0, share - 0.6)
-            record["validation"] = {"loss": loss, "accuracy": 0.5 + 0.3 * share, "f1_macro": 0.45 + 0.3 * share}
+            record["validation"] = {
+                "loss": loss,
+                "accuracy": 0.5 + 0.3 * share,
+                "f1_macro": 0.45 + 0.3 * share,
+            }
         run.log(record)
 
 

@@ -17,17 +17,19 @@ from report.made_run import EVIL
 def render(**context: object) -> str:
     """A page of the report's template with everything that it does not get left empty."""
     record = {"finished": True, "missing": []}
-    empty = dict.fromkeys(
-        ["lead", "headline", "metrics", "meanings", "gain", "decision", "kept", "verdicts", "advice", "learning",
-         "row_losses", "never_learned", "per_class", "confusion", "pairs", "thresholds", "reliability",
-         "calibration", "failures", "baselines", "environment"], None,
-    )  # fmt: skip
+    names = (
+        "lead headline metrics meanings gain decision kept verdicts advice learning row_losses never_learned "
+        "per_class confusion pairs thresholds reliability calibration failures baselines environment"
+    )
+    empty = dict.fromkeys(names.split())
     texts = {"plan": excerpt(""), "config": excerpt("")}
     return render_page("report.html", record=record, **{"title": "A run", **empty, **texts, **context})  # type: ignore[arg-type]
 
 
 def test_titles_cells_and_captions_are_escaped() -> None:
-    table = Table(EVIL, [Column(EVIL, "label", EVIL), Column("Text", "excerpt")], [[EVIL, EVIL], [None, None]], EVIL)
+    table = Table(
+        EVIL, [Column(EVIL, "label", EVIL), Column("Text", "excerpt")], [[EVIL, EVIL], [None, None]], EVIL
+    )
     page = render(title=EVIL, per_class=table, lead=EVIL)
     assert "<script>document" not in page
     assert "<img" not in page
@@ -48,7 +50,9 @@ def test_json_holds_no_nan() -> None:
 def test_only_the_two_scripts_of_the_page_may_run() -> None:
     chart = {"mark": "point", "description": "</script><script>alert(1)</script>"}
     page = render(learning=[{"name": "one", "sentence": EVIL, "title": EVIL}], charts={"one": chart})
-    allowed = set(re.findall(r"'sha256-([^']+)'", page.split('content="', 1)[1].split('"')[0].replace("&#39;", "'")))
+    allowed = set(
+        re.findall(r"'sha256-([^']+)'", page.split('content="', 1)[1].split('"')[0].replace("&#39;", "'"))
+    )
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     assert {base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts} == allowed
     assert len(scripts) == 2
@@ -68,7 +72,8 @@ def test_an_excerpt_keeps_emoji_and_accents_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "–"), (math.nan, "–"), (0, "0"), (12345.678, "12,346"), (1e-7, "1e−7"), (-0.5, "−0.5")]
+    ("value", "shown"),
+    [(None, "–"), (math.nan, "–"), (0, "0"), (12345.678, "12,346"), (1e-7, "1e−7"), (-0.5, "−0.5")],
 )
 def test_numbers_as_people_write_them(value: float | None, shown: str) -> None:
     assert number(value) == shown

@@ -58,7 +58,11 @@ def test_the_headline_shows_the_interval_and_the_gain(tmp_path: Path) -> None:
 def test_failures_come_from_the_validation_part(tmp_path: Path) -> None:
     record = read_record(write_run(tmp_path / "run").path)
     tables = mistakes.failure_tables(record, Limits())
-    assert [title for title, _ in tables][:3] == ["Highest losses", "Most confident mistakes", "Smallest margins"]
+    assert [title for title, _ in tables][:3] == [
+        "Highest losses",
+        "Most confident mistakes",
+        "Smallest margins",
+    ]
     assert all("(validation part)" in table.caption for _, table in tables)
     losses = [row[3] for row in tables[0][1].rows]
     assert losses == sorted(losses, reverse=True)
@@ -141,7 +145,15 @@ def test_a_few_rows_are_enough(tmp_path: Path, kind: str, n_rows: int) -> None:
 
 def test_nan_in_the_history_and_the_scores(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    run.log({"step": 410, "epoch": 4, "train": {"loss": float("nan")}, "lr": {"head": float("nan")}, "grad_norm": float("inf")})
+    run.log(
+        {
+            "step": 410,
+            "epoch": 4,
+            "train": {"loss": float("nan")},
+            "lr": {"head": float("nan")},
+            "grad_norm": float("inf"),
+        }
+    )
     part = make_scored("multiclass", 30, 1)
     part.probabilities[3] = np.nan
     record = read_record(run.path)
@@ -162,7 +174,10 @@ def test_any_key_of_the_summary_may_be_missing(tmp_path: Path) -> None:
 
 def test_a_page_stays_under_three_megabytes(tmp_path: Path) -> None:
     labels = [f"label {i} " + "<&>" * 40 for i in range(900)]
-    table = [{"label": label, "f1": 0.5, "precision": 0.5, "recall": 0.5, "rows": i} for i, label in enumerate(labels)]
+    table = [
+        {"label": label, "f1": 0.5, "precision": 0.5, "recall": 0.5, "rows": i}
+        for i, label in enumerate(labels)
+    ]
     scored = make_scored("multilabel", 400, 0)
     scored = type(scored)(
         scored.task, scored.logits, scored.probabilities, scored.decisions, scored.targets,
@@ -171,7 +186,8 @@ def test_a_page_stays_under_three_megabytes(tmp_path: Path) -> None:
     write_history(run := write_run(tmp_path / "run"), 60_000)
     record = RunRecord(
         "run", True, config="<&>" * 900_000, plan="<&>" * 900_000, history=run.history(),
-        summary={"task": "multilabel", "labels": labels, "per_class": {"test": table}}, parts={"validation": scored},
+        summary={"task": "multilabel", "labels": labels, "per_class": {"test": table}},
+        parts={"validation": scored},
     )  # fmt: skip
     page = render_report(record)
     assert len(page.encode()) < 3_000_000
@@ -188,14 +204,22 @@ def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_folder_without_a_run_and_a_place_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no run: there is no config.toml in it; name the folder of a run"):
+    with pytest.raises(
+        RunError, match=r"holds no run: there is no config\.toml in it; name the folder of a run"
+    ):
         write_report(tmp_path)
     run = write_run(tmp_path / "run")
-    with pytest.raises(RunError, match="could not be written: No such file or directory; make room, or choose"):
+    with pytest.raises(
+        RunError, match="could not be written: No such file or directory; make room, or choose"
+    ):
         write_report(run.path, output=tmp_path / "nowhere" / "page.html")
 
 
 def test_hostile_texts_are_all_shown(tmp_path: Path) -> None:
     record = read_record(write_run(tmp_path / "run").path)
-    shown = [row[0].text for _, table in mistakes.failure_tables(record, Limits(examples=200)) for row in table.rows]
+    shown = [
+        row[0].text
+        for _, table in mistakes.failure_tables(record, Limits(examples=200))
+        for row in table.rows
+    ]
     assert all(any(text.startswith(cell[:50]) for cell in shown) for text in HOSTILE_TEXTS)

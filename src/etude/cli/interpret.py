@@ -114,8 +114,12 @@ def _arithmetic(found: Interpretation) -> str:
     if found.error is None:
         return line
     total = sum(word.attribution for word in found.words) + found.special
-    return f"{line}; the words add {total:+.2f} (error {found.error:+.3f})"
+    way_out = "; raise --steps for a smaller one" if abs(found.error) > LARGE_ERROR * abs(total) else ""
+    return f"{line}; the words add {total:+.2f} (error {found.error:+.3f}{way_out})"
 
+
+LARGE_ERROR = 0.05
+"""Share of what the words add from which the error of the sum is worth more steps."""
 
 FOR = ("#dbe9f6", "#9ecae1", "#4a98c9", "#1764ab")
 AGAINST = ("#fee6ce", "#fdb97d", "#f3701b", "#b93d02")

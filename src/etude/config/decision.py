@@ -76,10 +76,12 @@ class DecisionConfig(Strict):
     """How logits become probabilities, and probabilities labels."""
 
     calibration: Calibration = setting(
-        "auto", help="auto is what lowers the loss of held-out rows most, which may be none"
+        "auto", help="auto is what lowers the loss of rows of other folds most, which may be none"
     )
     thresholds: Thresholds = setting(
-        "auto", help="auto is per_label for multilabel tasks, and the likeliest label else"
+        "auto",
+        help="auto is cross_validated, with a threshold of each label, for multilabel tasks, and the likeliest "
+        "label else",
     )
     threshold: Probability = setting(0.5, help="the threshold of thresholds = 'fixed'")
     metric: str = setting(

@@ -129,12 +129,12 @@ def read_parts(config: Config) -> Parts:
     drawn, notes = _draw(config, task, whole, targets)
     learned = _in_scope(data, drawn["train"], targets)
     rows: dict[Part, PartRows] = {"train": whole.take(subsample(learned, data.limit, config.seed))}
-    for part, choice in (("validation", data.validation), ("test", data.test)):
-        name: Part = "validation" if part == "validation" else "test"
-        if name in drawn:
-            rows[name] = whole.take(drawn[name])
+    choices: dict[Part, object] = {"validation": data.validation, "test": data.test}
+    for part, choice in choices.items():
+        if part in drawn:
+            rows[part] = whole.take(drawn[part])
         elif isinstance(choice, str):
-            rows[name] = _read_part(data, choice, name, written, task)
+            rows[part] = _read_part(data, choice, part, written, task)
     if data.out_of_scope is not None:
         refuse_unknown(data.out_of_scope, [labels, *(part.labels for part in rows.values())])
         notes += _note_out_of_scope(data.out_of_scope, labels, drawn["train"], rows.get("validation"))

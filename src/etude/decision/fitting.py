@@ -87,10 +87,11 @@ def fit_rule(
     several, kind = task.kind == "multilabel", config.thresholds
     notes: Notes = ()
     if kind == "auto":
-        kind = "per_label" if several and enough else "fixed"
-        notes = (_too_few(len(logits), "chooses thresholds"),) if several and not enough else ()
         if not several:
             return Likeliest(), ()
+        # Measured by benchmarks/calibration.py: of all choices the best on other rows, or as good as that.
+        kind = "cross_validated" if enough else "fixed"
+        notes = () if enough else (_too_few(len(logits), "chooses thresholds"),)
     if kind == "top_k":
         return TopK(config.k), ()
     if kind == "cost" and config.costs is not None:
@@ -102,7 +103,8 @@ def fit_rule(
     if kind == "fixed":
         n = task.n_classes if several else 1
         return Thresholds((config.threshold,) * n, config.at_least_one), notes
-    search = _Search(task, config, calibration, logits, targets, seed)
+    folds_seed = seed if kind == "cross_validated" else None
+    search = _Search(task, config, calibration, logits, targets, folds_seed)
     return search.offsets() if task.kind == "multiclass" else search.thresholds()
 
 
@@ -116,7 +118,7 @@ class _Search:
         calibration: Calibration,
         logits: NDArray[Any],
         targets: NDArray[Any],
-        seed: int,
+        seed: int | None,
     ) -> None:
         self.task, self.config = task, config
         self.metric: CountMetric = count_metric(config.metric, config.costs)
@@ -125,16 +127,21 @@ class _Search:
         self.labels = task.labels[self.columns]
         truth = true_labels(task, targets)
         self.truth = truth[:, self.columns]
-        if config.thresholds == "cross_validated":
+        self.folds: NDArray[np.int64] | None = None
+        if seed is not None:
             self.folds = stratified_folds(truth, config.folds, seed)
             probabilities = cross_fitted(task, calibration.kind, logits, targets, self.folds)
         else:
             probabilities = calibration.probabilities(task, logits)
         self.probabilities = probabilities[:, self.columns]
 
-    @property
-    def _averaged(self) -> bool:
-        return self.config.thresholds == "cross_validated" and self.config.combine == "average"
+    def _parts(self) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        """The probabilities and truth of each fold that is searched for itself; none for one search of all."""
+        if self.folds is None or self.config.combine == "out_of_fold":
+            return []
+        parts = (self.folds == fold for fold in np.unique(self.folds))
+        found = [(self.probabilities[rows], self.truth[rows]) for rows in parts]
+        return [(p, truth) for p, truth in found if tunable(truth).any()]
 
     def thresholds(self) -> tuple[Rule, Notes]:
         """The thresholds of a multilabel or binary task."""
@@ -145,8 +152,8 @@ class _Search:
             return Thresholds((0.5,) * len(self.labels), self.config.at_least_one), (note,)
         if self.config.thresholds == "global":
             return Thresholds((common,) * len(self.labels), self.config.at_least_one), ()
-        if self._averaged:
-            own, common = self._fold_means(common)
+        if parts := self._parts():
+            own, common = self._fold_means(parts)
         else:
             own = label_thresholds(self.probabilities, self.truth, self.metric, common)
         values = shrink(own, common, self.truth, self.config.shrinkage)
@@ -154,19 +161,18 @@ class _Search:
         values = np.where(tunable(self.truth), values, common)
         return Thresholds(tuple(values.tolist()), self.config.at_least_one), self._untuned(common)
 
-    def _fold_means(self, common: float) -> tuple[NDArray[np.float64], float]:
+    def _fold_means(
+        self, parts: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]]
+    ) -> tuple[NDArray[np.float64], float]:
         """The means over folds of each label's threshold (C,) and of the common one."""
         average = split_metric(self.config.metric)[1]
         own, commons = [], []
-        for fold in np.unique(self.folds):
-            p, truth = self.probabilities[self.folds == fold], self.truth[self.folds == fold]
+        for p, truth in parts:
             of_fold = global_threshold(p, truth, self.metric, average)
-            if of_fold is not None:
+            if of_fold is not None:  # which it is, since such folds are no parts
                 found = label_thresholds(p, truth, self.metric, of_fold)
                 own.append(np.where(tunable(truth), found, np.nan))
                 commons.append(of_fold)
-        if not own:
-            return np.full(len(self.labels), common), common
         mean = float(np.mean(commons))
         unknown = np.isnan(np.stack(own)).all(axis=0)
         return np.where(unknown, mean, average_thresholds(own)), mean
@@ -182,12 +188,8 @@ class _Search:
 
     def offsets(self) -> tuple[Rule, Notes]:
         """The offsets of a multiclass task."""
-        if self._averaged:
-            found = []
-            for fold in np.unique(self.folds):
-                rows = self.folds == fold
-                offsets = fit_offsets(self.probabilities[rows], self.truth[rows], self.metric)
-                found.append(np.where(self.truth[rows].any(axis=0), offsets, np.nan))
+        if parts := self._parts():
+            found = [np.where(t.any(axis=0), fit_offsets(p, t, self.metric), np.nan) for p, t in parts]
             values = average_thresholds(found)
         else:
             values = fit_offsets(self.probabilities, self.truth, self.metric)

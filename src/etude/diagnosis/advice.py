@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from etude.config.load import merge
 from etude.core.task import Kind
 from etude.diagnosis.evidence import Evidence
 from etude.diagnosis.verdict import Advice, Verdict
@@ -12,10 +14,14 @@ from etude.techniques import technique_class
 
 LONGER = 1.5
 """How much longer to train where the loss still falls."""
+MORE_EPOCHS = "Train for more epochs"
+"""Advice that holds only where new rows would profit as well."""
 
 
 def what_next(verdicts: Sequence[Verdict], evidence: Evidence | None = None) -> list[Advice]:
     """Return what to try, from the verdicts that are not good: the bad ones' advice comes first.
+
+    What the run's config says already is not advised.
 
     Args:
         verdicts: as :func:`~etude.diagnosis.diagnose` gives them.
@@ -32,7 +38,10 @@ def what_next(verdicts: Sequence[Verdict], evidence: Evidence | None = None) -> 
         for verdict in verdicts
         if verdict.verdict in ("look", "bad") and verdict.step in _RULES
         for advice in _RULES[verdict.step](verdict, evidence)
+        if not _is_so_already(advice, evidence)
     ]
+    if any((v.step == "best_epoch" and v.verdict == "bad") or _overfits(v) for v in verdicts):
+        found = [(verdict, advice) for verdict, advice in found if advice.title != MORE_EPOCHS]
     found.sort(key=lambda pair: pair[0].verdict != "bad")
     unique: dict[tuple[str, str], Advice] = {}
     for _, advice in found:
@@ -41,24 +50,22 @@ def what_next(verdicts: Sequence[Verdict], evidence: Evidence | None = None) -> 
 
 
 def _convergence(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
-    fall = verdict.evidence.get("fall", 0.0)
     if verdict.verdict == "look":
-        yield from _epochs(verdict, evidence, LONGER, "Train for more epochs")
+        yield from _epochs(verdict, evidence, LONGER, MORE_EPOCHS)
         return
     yield from _lr(verdict, evidence, 1 / 3, "Lower the learning rate")
-    if fall > 0 or "broken" in verdict.evidence:
+    if _fact(verdict, "fall") > 0 or "broken" in verdict.evidence:
         yield from _technique(
             verdict, evidence, "Lengthen the warm-up", "warmup", 'duration = "0.2dur"', anyway=True
         )
 
 
 def _fit(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
-    gap = verdict.evidence.get("gap")
-    if gap is not None and gap[1] <= 0:
+    if "gap" in verdict.evidence and _fact(verdict, "gap", 1) <= 0:
         yield from _lr(verdict, evidence, 2.0, "Raise the learning rate")
-        yield from _epochs(verdict, evidence, 2.0, "Train for more epochs")
+        yield from _epochs(verdict, evidence, 2.0, MORE_EPOCHS)
         return
-    if verdict.evidence.get("loss_risen", 0.0) > 0:
+    if _fact(verdict, "loss_risen") > 0:
         yield from _technique(verdict, evidence, "Smooth the labels", "label_smoothing", "smoothing = 0.1")
     yield from _technique(
         verdict, evidence, "Make two dropout masks agree, for twice the time", "r_drop", "alpha = 1.0"
@@ -73,11 +80,11 @@ def _baselines(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
     )  # fmt: skip
     if verdict.verdict == "bad":
         yield from _lr(verdict, evidence, 3.0, "Raise the learning rate")
-        yield from _epochs(verdict, evidence, 2.0, "Train for more epochs")
+        yield from _epochs(verdict, evidence, 2.0, MORE_EPOCHS)
 
 
 def _failures(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
-    if verdict.evidence.get("doubtful", 0) > 0:
+    if _fact(verdict, "doubtful") > 0:
         yield _advice(
             verdict,
             "A loss that believes wrong labels less",
@@ -96,17 +103,18 @@ def _confusion(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
 
 
 def _best_epoch(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
+    epochs = int(_fact(verdict, "epochs"))
     yield _advice(
         verdict,
         "Train again with the epochs of the best score",
-        f"[train]\nepochs = {verdict.evidence['epochs']}",
+        f"[train]\nepochs = {epochs}" if epochs else "",
         command="etude retrain --epochs-from RUN",
     )
     yield _advice(verdict, "Keep the best evaluation's weights", '[train]\nfinal = "best"')
 
 
 def _dynamics(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
-    findings = " ".join(verdict.evidence.get("findings", ()))
+    findings = " ".join(str(finding) for finding in verdict.evidence.get("findings") or ())
     if "gradient norm" in findings or "exploded" in findings:
         yield from _technique(
             verdict, evidence, "Clip gradients more tightly", "clip", "max_norm = 0.5", anyway=True
@@ -145,7 +153,7 @@ def _labels(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
     )
     kind = _kind(evidence)
     if kind == "multilabel":
-        yield _advice(verdict, "A threshold for each label", '[decision]\nthresholds = "per_label"')
+        yield _advice(verdict, "A loss that counts absent labels for less", '[loss]\nname = "asymmetric"')
     elif kind is not None:
         yield _advice(
             verdict, "A loss that allows for rare labels", '[loss]\nname = "logit_adjusted"\ntau = 1.0'
@@ -153,7 +161,7 @@ def _labels(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
 
 
 def _rows(verdict: Verdict, evidence: Evidence | None) -> Iterator[Advice]:
-    share = verdict.evidence["never_learned"] / max(verdict.evidence["rows"], 1)
+    share = min(_fact(verdict, "never_learned") / max(_fact(verdict, "rows"), 1), 0.3)
     yield from _technique(
         verdict, evidence, "Leave out the rows that look wrong", "noisy_examples", f"share = {share:.3f}"
     )
@@ -174,8 +182,29 @@ _RULES: Mapping[str, Callable[[Verdict, Evidence | None], Iterator[Advice]]] = {
 }
 
 
+def _overfits(verdict: Verdict) -> bool:
+    """Whether it says that training rows do surely better than new ones."""
+    return verdict.step == "fit" and verdict.verdict in ("look", "bad") and _fact(verdict, "gap", 1) > 0
+
+
+def _fact(verdict: Verdict, key: str, place: int | None = None) -> float:
+    """A number of the evidence, or of a list in it; 0 where it is missing, as in a file that was changed."""
+    value = verdict.evidence.get(key)
+    if place is not None:
+        value = value[place] if isinstance(value, list | tuple) and len(value) > place else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
 def _advice(verdict: Verdict, title: str, config: str = "", command: str = "") -> Advice:
     return Advice(verdict.step, title, verdict.sentence, config and f"{config}\n", command)
+
+
+def _is_so_already(advice: Advice, evidence: Evidence | None) -> bool:
+    """Whether the run had the advised settings."""
+    if evidence is None or evidence.config is None or not advice.config:
+        return False
+    had = evidence.config.model_dump(mode="json")
+    return merge(had, tomllib.loads(advice.config)) == had
 
 
 def _technique(

@@ -29,7 +29,7 @@ def _compared(evidence: Evidence, part: str, score: Measured) -> Verdict:
     facts = {"part": part, "metric": evidence.metric, "score": list(score), "baselines": known}
     mine = f"{evidence.metric} on the {part} part is {score}"
     if not known:
-        return QUESTION.answer("unknown", f"{mine}, and no baseline was scored there.", facts)
+        return QUESTION.answer("unknown", f"No baseline was scored; {mine}.", facts)
     name = max(known, key=lambda baseline: known[baseline])
     best = known[name]
     theirs = f"the best baseline, {name.replace('_', ' ')}, has {best:.4f}"

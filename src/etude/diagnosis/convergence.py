@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from etude.core.task import Task
 from etude.diagnosis.evidence import Evidence, Series
 from etude.diagnosis.noise import Z
 from etude.diagnosis.verdict import Question, Verdict
@@ -16,8 +17,10 @@ FEWEST = 5
 """Records of the training loss below which a slope says nothing."""
 STILL = 0.05
 """A change in the last fifth smaller than this share of the whole fall counts as none."""
-UNCLEAR = 0.25
-"""A change that is known no better than to this share of the whole fall tells nothing."""
+TINY, NEAR_CHANCE = 0.02, 0.9
+"""So does one below this share of the loss of guessing; above the second share nothing was learned."""
+UNCLEAR = 0.2
+"""A change that is known no better than to this share of both tells nothing."""
 
 CONVERGENCE = Question("convergence", "Has the training loss converged?")
 BEST_EPOCH = Question("best_epoch", "Is the last epoch the best one?")
@@ -89,45 +92,50 @@ def convergence(evidence: Evidence) -> Verdict:
             f"There are {len(losses)} records of the training loss and a slope needs {FEWEST}; log it more "
             "often with train.log_every.",
         )
-    return _judged_by_slope(losses)
+    return _judged_by_slope(losses, _loss_of_guessing(evidence.task))
 
 
-def _judged_by_slope(losses: Series) -> Verdict:
+def _loss_of_guessing(task: Task) -> float:
+    """The usual loss of a model that knows nothing, which says what size of a change matters."""
+    return math.log(2 if task.kind == "multilabel" else max(task.n_classes, 2))
+
+
+def _judged_by_slope(losses: Series, chance: float) -> Verdict:
+    """Judge a change by its interval, and by what it is of the whole fall and of the loss of guessing."""
     tail = _last_fifth(losses)
     found = slope(losses.steps[tail].astype(np.float64), losses.values[tail])
     span = float(losses.steps[tail][-1] - losses.steps[tail][0])
     first, last = _ends(losses.values, int(tail.sum()))
-    fall = first - last
+    fall, tiny = first - last, TINY * chance
     change, low, high = (float(end * span) for end in found)
-    share = abs(change) / fall if fall > 0 else math.inf
     evidence = {
         "slope": found.value, "low": found.low, "high": found.high, "change": change, "first": first,
         "last": last, "fall": fall, "points": int(tail.sum()), "from_step": int(losses.steps[tail][0]),
     }  # fmt: skip
     words = f"over the last fifth of the run it changed by {change:+.4f} ({low:+.4f} to {high:+.4f})"
-
-    if fall <= 0:
+    if fall < -tiny or (fall < tiny and last > NEAR_CHANCE * chance):
         return CONVERGENCE.answer(
             "bad",
             f"The training loss did not fall: it began at {first:.4f} and ended at {last:.4f}.",
             evidence,
             "Try another learning rate: lower if the loss jumps, higher if it stands still.",
         )
-    if found.low > 0 and share > STILL:
+    matters = abs(change) > max(STILL * fall, tiny)
+    if found.low > 0 and matters:
         return CONVERGENCE.answer(
             "bad",
             f"The training loss rises at the end: {words}.",
             evidence,
             "Lower the learning rate, or let the schedule fall to zero.",
         )
-    if found.high < 0 and share > STILL:
+    if found.high < 0 and matters:
         return CONVERGENCE.answer(
             "look",
-            f"The training loss still falls: {words}, {share:.0%} of its whole fall to {last:.4f}.",
+            f"The training loss still falls, from {first:.4f} in the beginning to {last:.4f}: {words}.",
             evidence,
             "Train for more epochs, if the validation score still rises as well.",
         )
-    if (found.high - found.low) * span / 2 > UNCLEAR * fall:
+    if (high - low) / 2 > max(UNCLEAR * fall, UNCLEAR * chance):
         return CONVERGENCE.answer(
             "unknown",
             f"The training loss is too noisy to tell: {words}, of a whole fall of {fall:.4f}.",
@@ -207,5 +215,6 @@ def best_epoch(evidence: Evidence) -> Verdict:
         "look" if math.isnan(noise) else "bad",
         f"No: {behind}{known}.",
         evidence_of,
-        f"Train again with {found.epochs} epochs, so that the schedule ends where the score is best.",
+        f"Train again for {found.epochs} epoch{'s' if found.epochs > 1 else ''}, so that the schedule ends "
+        "where the score is best.",
     )

@@ -81,9 +81,9 @@ def thresholds(evidence: Evidence) -> Verdict:
             )
         if value == 0:
             return THRESHOLDS.answer("good", f"They changed nothing: {words}.", facts)
-        return THRESHOLDS.answer(
-            "look", f"Not beyond chance: {words}.", facts, "A stronger shrinkage may help."
-        )
+        several = evidence.task.kind == "multilabel"
+        way = "A stronger shrinkage may help." if several else "The likeliest label may serve as well."
+        return THRESHOLDS.answer("look", f"Not beyond chance: {words}.", facts, way)
     return THRESHOLDS.answer("unknown", "No decisions were fitted, or no rows are there to compare them on.")
 
 

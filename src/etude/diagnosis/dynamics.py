@@ -70,7 +70,7 @@ def dynamics(evidence: Evidence) -> Verdict:
 
 
 def _norms(values: Any, n_broken: int) -> dict[str, Any]:
-    tail = values[-max(len(values) // 5, 1) :] if len(values) else values
+    tail = values[-max(len(values) // 5, FEWEST) :]
     return {
         "norm_broken": n_broken,
         "norm_median": _median(values),

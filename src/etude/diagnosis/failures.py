@@ -21,7 +21,7 @@ TEXT_LENGTH = 300
 CONFIDENT = 0.9
 MANY_CONFIDENT = 0.02
 """A share of rows that are wrong with confidence, from which they are worth a look."""
-MANY_DOUBTFUL = 0.01
+MANY_DOUBTFUL = 0.05
 """The same of rows whose given label the model contradicts as surely as it affirms others."""
 _EPS = 1e-12
 

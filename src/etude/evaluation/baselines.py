@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,7 @@ def fit_baselines(
     parts: Mapping[str, BaselinePart],
     *,
     features: FeaturesOf | None = None,
+    feature_rows: int = MOST_ROWS,
     only: Collection[str] | None = None,
     seed: int = 0,
     tick: Callable[[str], None] | None = None,
@@ -134,6 +135,7 @@ def fit_baselines(
         train: the training part, called ``"train"`` in ``features``.
         parts: the parts to predict, by name.
         features: gives the untouched backbone's features; without it there is no ``frozen_logistic``.
+        feature_rows: training rows that ``frozen_logistic`` is fitted on, where features are slow.
         only: names of the baselines to fit; all if absent.
         seed: of the sample of training rows and of the trees.
         tick: called with each baseline's name once it is done.
@@ -144,14 +146,14 @@ def fit_baselines(
     >>> from etude.core.task import Multiclass
     >>> train = BaselinePart(["a", "b", "b"], np.eye(2, dtype=np.float32)[[0, 1, 1]])
     >>> found = fit_baselines(Multiclass(["x", "y"]), train, {"test": train}, only=["zero_rule"])
-    >>> found["zero_rule"].probabilities["test"][0].round(3).tolist()
+    >>> [round(float(p), 3) for p in found["zero_rule"].probabilities["test"][0]]
     [0.333, 0.667]
     """
     possible = _possible(train, features)
     for name in only or ():
         _refuse_unknown(name, possible)
     rows = rows_to_fit(task, train.targets, train.weights, seed)
-    problem = _Problem(task, train, rows, _taken(train, rows), parts, features, seed)
+    whole = _Problem(task, train, rows, _taken(train, rows), parts, features, seed)
     fitters: Mapping[str, Callable[[_Problem], tuple[_Logits, str]]] = {
         ZERO_RULE: _zero_rule,
         TFIDF: _tfidf_logistic,
@@ -163,8 +165,9 @@ def fit_baselines(
         if only is not None and name not in only:
             continue
         start = time.perf_counter()
+        problem = whole.of_fewer_rows(feature_rows) if name == FROZEN else whole
         logits, note = fitters[name](problem)
-        n_rows = len(train) if name == ZERO_RULE else len(rows)
+        n_rows = len(train) if name == ZERO_RULE else len(problem.rows)
         notes = [note] if note else []
         if n_rows < len(train):
             notes.insert(0, f"fitted on {n_rows:,} of {len(train):,} training rows")
@@ -184,11 +187,14 @@ def rows_to_fit(
     counts = np.ones(len(targets), dtype=np.bool_) if weights is None else weights > 0
     if task.kind != "multilabel":
         counts = counts & (targets > 0).any(axis=1)
-    rows = np.flatnonzero(counts)
-    most = min(MOST_ROWS, max(MOST_CELLS // task.n_classes, 1_000))
-    if len(rows) > most:
-        rows = np.sort(numpy_generator(seed, "baselines").permutation(rows)[:most])
-    return rows
+    return _sample(np.flatnonzero(counts), min(MOST_ROWS, max(MOST_CELLS // task.n_classes, 1_000)), seed)
+
+
+def _sample(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most so many of the rows, ascending."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(numpy_generator(seed, "baselines").permutation(rows)[:most])
 
 
 _Logits = dict[str, NDArray[np.float32]]
@@ -221,6 +227,13 @@ class _Problem:
         """(n,), of the rows to fit on."""
         given = self.fitted.weights
         return np.ones(len(self.rows), dtype=np.float32) if given is None else given
+
+    def of_fewer_rows(self, most: int) -> _Problem:
+        """The same problem with a sample of at most so many rows to fit on."""
+        rows = _sample(self.rows, most, self.seed)
+        return (
+            self if len(rows) == len(self.rows) else replace(self, rows=rows, fitted=_taken(self.train, rows))
+        )
 
     def by_part(self, values: Sequence[NDArray[np.float32]]) -> _Logits:
         """Values in the order of the parts, by their names."""
@@ -270,7 +283,7 @@ def _zero_rule(problem: _Problem) -> tuple[_Logits, str]:
 
 def _tfidf_logistic(problem: _Problem) -> tuple[_Logits, str]:
     """Logistic regression on TF-IDF, of both texts where there are pairs, and on the numbers beside them."""
-    from scipy import sparse
+    from scipy import sparse  # type: ignore[import-untyped]
 
     fitted, note = problem.fitted, ""
     everything = [fitted, *problem.parts.values()]

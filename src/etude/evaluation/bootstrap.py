@@ -13,6 +13,7 @@ Shapes: N rows, C classes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +161,8 @@ class Samples:
         n = affordable(self._n, self._task.n_classes, resamples)
         if self._n == 0:
             return {}
-        blocks = [self.under(weights) for weights in drawings(self._n, n, seed)]
+        with _one_thread():
+            blocks = [self.under(weights) for weights in drawings(self._n, n, seed)]
         return {m.name: np.concatenate([block[m.name] for block in blocks]) for m in self.metrics}
 
     def under(self, weights: NDArray[Any]) -> dict[str, Floats]:
@@ -179,6 +181,20 @@ class Samples:
 
 def _defaults(task: Task) -> tuple[str, ...]:
     return default_metrics(task.kind, task.n_classes)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch work on one thread.
+
+    Its tensors are small here, and on a busy processor two threads wait for each other most of the time.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def drawings(n_rows: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:

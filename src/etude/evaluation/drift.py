@@ -57,14 +57,14 @@ class Clue:
     Attributes:
         name: a word, or what was measured.
         kind: whether it is a word or a figure.
-        weight: in the regression; above 0 it speaks for the second part.
-        first: the share of the first part's rows that have the word, or the figure's median there.
+        share: of the gap between the parts' mean scores, which all features together make.
+        first: the share of the first part's rows that have the word, or the figure's mean there.
         second: the same of the second part.
     """
 
     name: str
     kind: Literal["word", "figure"]
-    weight: float
+    share: float
     first: float
     second: float
 
@@ -114,9 +114,9 @@ def compare_parts(
             model = _fit(features[kept], is_second[kept])
             scores[held_out] = model.decision_function(features[held_out])
             bar.advance()
-        weights = _fit(features, is_second).coef_[0]
+        gaps = _gaps(_fit(features, is_second).coef_[0], features, is_second)
         bar.advance()
-    clues = _clues(weights, names, values, is_second, n_clues)
+    clues = _clues(gaps, names, values, is_second, n_clues)
     return Drift(auc(scores, is_second), clues, (len(first.texts), len(second.texts)), len(folds))
 
 
@@ -145,7 +145,8 @@ def _fit(features: Any, is_second: NDArray[np.bool_]) -> Any:
 def _features(first: Rows, second: Rows) -> tuple[Any, list[str], Any]:
     """Sparse features (N, F) of both parts, their names, and what is said of each in words (N, F).
 
-    Figures come last, standardised for the regression and as they are for the reader.
+    Figures come last, standardised for the regression and as they are for the reader. A column that a part
+    does not know is left out.
     """
     from scipy.sparse import csr_array, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -156,10 +157,14 @@ def _features(first: Rows, second: Rows) -> tuple[Any, list[str], Any]:
     )
     words = csr_array(vectorizer.fit_transform(texts))
     figures = {name: np.array([measure(text) for text in texts]) for name, measure in _FIGURES.items()}
+    scaled = {name: np.log1p(values) if name in _COUNTS else values for name, values in figures.items()}
     for name, values in first.numbers.items():
-        figures[f"column {name!r}"] = np.concatenate([values, second.numbers[name]])
+        both = np.concatenate([values, second.numbers[name]])
+        if np.isfinite(both[: len(values)]).any() and np.isfinite(both[len(values) :]).any():
+            figures[f"column {name!r}"] = scaled[f"column {name!r}"] = both
     table = np.column_stack(list(figures.values()))
-    features = csr_array(hstack([words, csr_array(_standardised(table))]))
+    standardised = _standardised(np.column_stack(list(scaled.values())))
+    features = csr_array(hstack([words, csr_array(standardised)]))
     return features, [*vectorizer.get_feature_names_out().tolist(), *figures], (words, table)
 
 
@@ -176,25 +181,30 @@ def _standardised(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _clues(
-    weights: NDArray[np.float64], names: list[str], values: Any, is_second: NDArray[np.bool_], most: int
+    gaps: NDArray[np.float64], names: list[str], values: Any, is_second: NDArray[np.bool_], most: int
 ) -> list[Clue]:
-    """The features whose weight, times how widely they vary, is greatest."""
+    """The features that take the largest parts of the gap between the parts' mean scores."""
     words, table = values
     n_words = words.shape[1]
-    squares = np.asarray(words.multiply(words).mean(axis=0)).ravel()
-    variance = squares - np.asarray(words.mean(axis=0)).ravel() ** 2
-    effect = np.abs(weights) * np.append(np.sqrt(np.maximum(variance, 0.0)), np.ones(table.shape[1]))
     clues = []
-    for i in np.argsort(-effect, kind="stable")[:most].tolist():
+    for i in np.argsort(-gaps, kind="stable")[:most].tolist():
         if i < n_words:
             has = np.asarray(words[:, [i]].todense()).ravel() > 0
             first, second = float(has[~is_second].mean()), float(has[is_second].mean())
         else:
             cells = table[:, i - n_words]
-            first, second = (float(np.median(cells[side])) for side in (~is_second, is_second))
+            present = np.isfinite(cells)
+            first, second = (float(cells[side & present].mean()) for side in (~is_second, is_second))
         kind: Literal["word", "figure"] = "word" if i < n_words else "figure"
-        clues.append(Clue(names[i], kind, float(weights[i]), first, second))
+        clues.append(Clue(names[i], kind, float(gaps[i] / max(gaps.sum(), 1e-12)), first, second))
     return clues
+
+
+def _gaps(weights: NDArray[np.float64], features: Any, is_second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What each feature adds to the distance of the parts' mean scores: its weight times its mean difference."""
+    means = [np.asarray(features[side].mean(axis=0)).ravel() for side in (is_second, ~is_second)]
+    gaps: NDArray[np.float64] = weights * (means[0] - means[1])
+    return gaps
 
 
 def _share_of(pattern: str) -> Callable[[str], float]:
@@ -202,9 +212,12 @@ def _share_of(pattern: str) -> Callable[[str], float]:
     return lambda text: len(found.findall(text)) / max(len(text), 1)
 
 
+_COUNTS = ("number of characters", "number of words")
+"""Figures that may be very large, of which the regression takes the logarithm."""
+
 _FIGURES: dict[str, Callable[[str], float]] = {
-    "number of characters (log)": lambda text: float(np.log1p(len(text))),
-    "number of words (log)": lambda text: float(np.log1p(len(text.split()))),
+    "number of characters": len,
+    "number of words": lambda text: len(text.split()),
     "share of digits": _share_of(r"\d"),
     "share of punctuation": _share_of(r"[^\w\s]"),
     "share of capital letters": lambda text: sum(map(str.isupper, text)) / max(len(text), 1),

@@ -77,9 +77,9 @@ def repeat(
             drawn = numpy_generator(seed, "repeat", run).integers(n_rows, size=n_rows)
             weights = np.bincount(drawn, minlength=n_rows)
             probabilities = _fit(task, train, {"validation": validation}, weights, seed)["validation"]
-            scores.append(score(task, probabilities, validation.targets)[metric])
+            decisions = _decide(task, train, probabilities)
+            scores.append(score(task, probabilities, validation.targets, decisions)[metric])
             bar.advance(note=f"{metric} {scores[-1]:.4f}")
-    decisions = task.decide(probabilities)
     interval = bootstrap(
         task,
         probabilities,
@@ -122,7 +122,10 @@ def ladder(
             weights = np.zeros(len(train), dtype=np.int64)
             weights[order[:size]] = 1
             found = _fit(task, train, parts, weights, seed)
-            scores = {name: score(task, found[name], part.targets)[metric] for name, part in parts.items()}
+            scores = {
+                name: score(task, found[name], part.targets, _decide(task, train, found[name]))[metric]
+                for name, part in parts.items()
+            }
             rungs.append(Rung(size / len(train), scores))
             bar.advance(note=", ".join(f"{part} {value:.4f}" for part, value in scores.items()))
     return rungs
@@ -139,3 +142,18 @@ def _fit(
     weights = times.astype(np.float32) * (1.0 if train.weights is None else train.weights)
     drawn = BaselinePart(train.texts, train.targets, weights.astype(np.float32), train.pairs, train.numbers)
     return fit_baselines(task, drawn, parts, only=[TFIDF], seed=seed)[TFIDF].probabilities
+
+
+def _decide(task: Task, train: BaselinePart, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Decide each row (N, C); of several labels each is decided as often as training has it.
+
+    Probabilities of a rare label seldom reach 0.5, and what is never decided has no noise to be measured.
+    """
+    if task.kind != "multilabel":
+        return task.decide(probabilities)
+    n_rows = len(probabilities)
+    wanted = np.ceil((train.targets >= 0.5).mean(axis=0) * n_rows).astype(np.int64)
+    order = np.argsort(-probabilities, axis=0, kind="stable")
+    decisions = np.zeros(probabilities.shape, dtype=np.bool_)
+    np.put_along_axis(decisions, order, np.arange(n_rows)[:, None] < wanted, axis=0)
+    return decisions

@@ -17,11 +17,11 @@ WORDS = {"safe": "Safe", "look": "Look", "unsafe": "Unsafe"}
 TITLES = {
     "schema": "Rows and columns",
     "labels": "Labels",
-    "together": "Labels together",
+    "co-occurrence": "Labels together",
     "lengths": "Lengths",
     "duplicates": "Duplicates",
     "leaks": "Leaks",
-    "apart": "Groups and times",
+    "groups": "Groups and times",
     "drift": "Drift",
     "noise": "Noise",
     "agreement": "Agreement",
@@ -50,7 +50,7 @@ def _charts(content: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str
     return {
         "labels": _label_chart(content, evidence),
         "lengths": _length_chart(evidence),
-        "together": _together_chart(content, evidence),
+        "co-occurrence": _together_chart(content, evidence),
         "agreement": _agreement_chart(evidence),
     }
 
@@ -159,7 +159,7 @@ def _length_chart(evidence: Mapping[str, Any]) -> SpecDict | None:
 
 def _together_chart(content: Mapping[str, Any], evidence: Mapping[str, Any]) -> SpecDict | None:
     """Of the rows of each label, the share that has each other one."""
-    matrix = evidence.get("together", {}).get("matrix")
+    matrix = evidence.get("co-occurrence", {}).get("matrix")
     if matrix is None or len(matrix) < 2:
         return None
     labels = content["labels"]

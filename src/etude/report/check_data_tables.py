@@ -19,11 +19,11 @@ def tables_of(evidence: Mapping[str, Any]) -> dict[str, list[Table]]:
     return {
         "schema": _schema_tables(evidence["schema"]),
         "labels": _label_tables(evidence.get("labels", {})),
-        "together": _pair_tables(evidence.get("together", {})),
+        "co-occurrence": _pair_tables(evidence.get("co-occurrence", {})),
         "lengths": _length_tables(evidence.get("lengths", {})),
         "duplicates": _duplicate_tables(evidence.get("duplicates", {})),
         "leaks": _leak_tables(evidence.get("leaks", {})),
-        "apart": _group_tables(evidence.get("apart", {})),
+        "groups": _group_tables(evidence.get("groups", {})),
         "drift": _drift_tables(evidence.get("drift", {})),
         "noise": _noise_tables(evidence.get("noise", {})),
     }
@@ -39,7 +39,7 @@ def _table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]
 
 
 def _schema_tables(found: Mapping[str, Any]) -> list[Table]:
-    faults = [(f["part"], f["file"], f["row"], f["column"], _ending(f["sentence"])) for f in found["faults"]]
+    faults = [(f["part"], f["row"], f["column"], _ending(f["sentence"])) for f in found["faults"]]
     columns = [
         (
             file["part"],
@@ -58,7 +58,6 @@ def _schema_tables(found: Mapping[str, Any]) -> list[Table]:
             "What cannot be used",
             [
                 Column("Part"),
-                Column("File"),
                 Column("Row", "count"),
                 Column("Column", "label"),
                 Column("Fault", "excerpt"),
@@ -164,27 +163,15 @@ def _duplicate_tables(found: Mapping[str, Any]) -> list[Table]:
 
 
 def _leak_tables(found: Mapping[str, Any]) -> list[Table]:
-    rows = []
-    for leak in found.get("rows", []):
-        (known, one), (name, other) = ((part, leak[part]) for part in PARTS if part in leak)
-        same = one["text"] == other["text"]
-        rows.append(
-            (
-                leak["similarity"],
-                f"{known} {one['row']:,}",
-                one["text"],
-                _listed(one["labels"]),
-                f"{name} {other['row']:,}",
-                "the same" if same else other["text"],
-                _listed(other["labels"]),
-            )
-        )
+    rows = [
+        (number, leak["similarity"], f"{part} {row['row']:,}", row["text"], _listed(row["labels"]))
+        for number, leak in enumerate(found.get("rows", []), start=1)
+        for part, row in ((part, leak[part]) for part in PARTS if part in leak)
+    ]
     columns = [
+        Column("Pair", "count"),
         Column("Similarity", "score", "1 is word for word, but for case and white space"),
-        Column("Row", help="Row or line of the part's file"),
-        Column("Text", "excerpt"),
-        Column("Labels", "excerpt"),
-        Column("Is also", help="Row or line of the part's file"),
+        Column("Row", help="The part, and the row or line of its file"),
         Column("Text", "excerpt"),
         Column("Labels", "excerpt"),
     ]
@@ -208,10 +195,10 @@ def _drift_tables(found: Mapping[str, Any]) -> list[Table]:
         rows = [
             (
                 clue["name"],
-                "share of rows" if clue["kind"] == "word" else "median",
+                "share of rows" if clue["kind"] == "word" else "mean",
                 clue["first"],
                 clue["second"],
-                name if clue["weight"] > 0 else "train",
+                percent(clue["share"]),
             )
             for clue in drift["clues"]
         ]
@@ -220,7 +207,7 @@ def _drift_tables(found: Mapping[str, Any]) -> list[Table]:
             Column("Figure"),
             Column("Train", "number"),
             Column(name.title(), "number"),
-            Column("Speaks for", help="The part that a classifier takes such a row to be of"),
+            Column("Share", help="Of the gap between the parts' mean scores"),
         ]
         auc = drift["auc"]
         caption = (

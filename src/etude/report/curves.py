@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from etude.report.charts import MOST_LINES, Line, SpecDict, band_chart, evenly, line_chart
+from etude.report.charts import SpecDict
+from etude.report.line_charts import MOST_LINES, Line, band_chart, evenly, line_chart
 from etude.report.page import number, score
 from etude.report.record import RunRecord
 from etude.report.words import metric_title
@@ -66,7 +67,10 @@ def line_of(history: History, name: str, *path: str) -> Line:
 
 
 def _losses(history: History) -> Chart | None:
-    train, validation = line_of(history, "training", "train", "loss"), line_of(history, "validation", "validation", "loss")
+    train, validation = (
+        line_of(history, "training", "train", "loss"),
+        line_of(history, "validation", "validation", "loss"),
+    )
     broken = sum(not math.isfinite(y) for y in train.y)
     train, validation = train.finite(), validation.finite()
     if not train.x and not validation.x:
@@ -79,7 +83,8 @@ def _losses(history: History) -> Chart | None:
         train = drawn
     if validation.x:
         best = int(np.argmin(validation.y))
-        words.append(f"the validation loss was lowest after step {validation.x[best]:,.0f} ({number(validation.y[best])})")
+        lowest = f"{validation.x[best]:,.0f} ({number(validation.y[best])})"
+        words.append(f"the validation loss was lowest after step {lowest}")
         if best < len(validation.y) - 1:
             words[-1] += f" and ended at {number(validation.y[-1])}"
     sentence = _sentence("; ".join(words) or "One record of the training loss is there")
@@ -143,14 +148,23 @@ def _updates(history: History) -> Chart | None:
         return None
     values = [y for line in lines for y in line.y if y > 0]
     sentence = (
-        f"A step changed the weights by between {number(min(values))} and {number(max(values))} of their size; "
-        "about 0.001 is usual"
+        f"A step changed the weights by between {number(min(values))} and {number(max(values))} of their "
+        "size; about 0.001 is usual"
     )
-    return _grouped("updates", "Update per step, as a share of the weights", sentence, lines, y="ratio", log=True)
+    return _grouped(
+        "updates", "Update per step, as a share of the weights", sentence, lines, y="ratio", log=True
+    )
 
 
 def _grouped(
-    name: str, title: str, sentence: str, lines: Sequence[Line], *, y: str, log: bool = False, zero: bool = False
+    name: str,
+    title: str,
+    sentence: str,
+    lines: Sequence[Line],
+    *,
+    y: str,
+    log: bool = False,
+    zero: bool = False,
 ) -> Chart:
     """A chart of one line for each group of parameters, as many as can be told apart."""
     told = _sentence(sentence)
@@ -199,8 +213,8 @@ def row_losses_chart(record: RunRecord) -> Chart | None:
     if not rows:
         return None
     sentence = (
-        f"In epoch {rows[-1]['x']} half of the training rows had a loss below {number(rows[-1]['p50'])}, and one "
-        f"in ten one above {number(rows[-1]['p90'])}. The bands hold the middle 50 and 80 % of the rows."
+        f"In epoch {rows[-1]['x']} half of the training rows had a loss below {number(rows[-1]['p50'])}, and "
+        f"one in ten one above {number(rows[-1]['p90'])}. The bands hold the middle 50 and 80 % of the rows."
     )
     spec = band_chart(rows, sentence=sentence, x="epoch", y="loss of a row")
     return Chart("row_losses", "Loss of the training rows", sentence, spec)

@@ -12,8 +12,9 @@ from etude.decision.counts import count_metric
 from etude.decision.sweep import threshold_curve
 from etude.evaluation.reliability import N_BINS, Bin, confidences, reliability_bins
 from etude.evaluation.scored import Scored
-from etude.report.charts import brief, evenly, reliability_chart, threshold_chart
+from etude.report.charts import brief, reliability_chart, threshold_chart
 from etude.report.curves import Chart
+from etude.report.line_charts import evenly
 from etude.report.page import Column, Table, score
 from etude.report.record import Limits, RunRecord
 from etude.report.sections import PARTS, number_at
@@ -36,9 +37,9 @@ def reliability(record: RunRecord) -> Chart | None:
     if not any(curves.values()):
         return None
     points = [
-        {"s": name, "p": bin.confidence, "right": bin.accuracy, "n": bin.rows}
-        for name, bins in curves.items()
-        for bin in bins
+        {"s": name, "p": group.confidence, "right": group.accuracy, "n": group.rows}
+        for name, groups in curves.items()
+        for group in groups
     ]
     sentence = (
         f"On the dashed line a probability is as often right as it says; below it the model is too sure "
@@ -110,7 +111,9 @@ def thresholds(record: RunRecord, limits: Limits) -> Chart | None:
 
 def _curve(scored: Scored, label: int, metric: str) -> list[tuple[float, float]]:
     """Some points of the exact curve, its highest among them."""
-    cuts, values = threshold_curve(scored.probabilities[:, label], scored.truth[:, label], count_metric(metric))
+    cuts, values = threshold_curve(
+        scored.probabilities[:, label], scored.truth[:, label], count_metric(metric)
+    )
     kept = sorted({*evenly(range(len(cuts)), CURVE_POINTS), int(np.argmax(values))})
     return [(float(cuts[i]), float(values[i])) for i in kept]
 

@@ -15,7 +15,7 @@ DEEPEST = 62
 FAINTEST = 3
 """Percent below which a word has no colour."""
 
-MOST_WORDS = 30
+MOST_WORDS = 20
 """Words in the table under a text; the strongest are shown."""
 
 METHODS = {
@@ -91,7 +91,7 @@ def _table(words: Sequence[Word]) -> Table:
         "The strongest words",
         [
             Column("word", "label"),
-            Column("adds", "number", "log-odds that the word adds; above 0 it speaks for the label"),
+            Column("adds", "score", "log-odds that the word adds; above 0 it speaks for the label"),
             Column("at", "count", "the word's first character in its text, counted from 1"),
         ],
         [[word.text, word.attribution, word.start + 1] for word in shown],

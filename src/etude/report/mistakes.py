@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,13 @@ def confusion_chart(record: RunRecord, limits: Limits) -> Chart | None:
     several = scored.task.kind == "multilabel"
     totals = np.maximum(_carried(scored, len(names)), 1)
     cells = [
-        {"r": names[i], "c": names[j], "n": int(counts[i, j]), "share": counts[i, j] / totals[i], "same": bool(i == j)}
+        {
+            "r": names[i],
+            "c": names[j],
+            "n": int(counts[i, j]),
+            "share": counts[i, j] / totals[i],
+            "same": bool(i == j),
+        }
         for i in shown
         for j in shown
     ]
@@ -94,7 +99,13 @@ def pairs_table(record: RunRecord, limits: Limits) -> Table | None:
         Column("For example", "excerpt"),
     ]
     rows = [
-        [pair.label, pair.instead, pair.rows, pair.share, _example(scored, pair.label, pair.instead, losses, limits)]
+        [
+            pair.label,
+            pair.instead,
+            pair.rows,
+            pair.share,
+            _example(scored, pair.label, pair.instead, losses, limits),
+        ]
         for pair in pairs
     ]
     caption = f"The most confused pairs of the {part} part, with the row of the highest loss."
@@ -121,47 +132,88 @@ def _with(
     return np.asarray(~given.any(axis=1))
 
 
+class Listing(NamedTuple):
+    """Rows to read, in the order in which they are worth reading.
+
+    Attributes:
+        title, words: what they are, in short and at length.
+        value: what the numbers are that they are ordered by.
+        positions: (M,) of the rows.
+        values: (N,) the numbers of all rows.
+    """
+
+    title: str
+    words: str
+    value: str
+    positions: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
 def failure_tables(record: RunRecord, limits: Limits) -> list[tuple[str, Table]]:
-    """Rows to read by kind, each with a title: highest losses, confident mistakes, hesitations, doubtful labels."""
+    """Rows to read by kind, each kind with its title."""
     found = record.held_out()
     if found is None:
         return []
     part, scored = found
-    wrong = (scored.decisions != scored.truth).any(axis=1)
-    losses, sure, lead = row_losses(scored), confidences(scored), margins(scored)
-    by_loss, by_sureness = (np.argsort(-values, kind="stable") for values in (losses, sure))
-    kinds: Sequence[tuple[str, str, str, NDArray[np.int64], NDArray[np.float64]]] = (
-        ("Highest losses", "Where the truth surprised the model most", "Loss", by_loss[wrong[by_loss]], losses),
-        ("Most confident mistakes", "Wrong, and sure of it", "Sureness", by_sureness[wrong[by_sureness]], sure),
-        ("Smallest margins", "Where the model hesitates, right or wrong", "Margin", np.argsort(lead, kind="stable"), lead),
-        ("Doubtful labels", "Where the data may be wrong: the model believes another label as firmly as it "
-         "believes that label elsewhere", "Loss", doubtful_labels(scored), losses),
-    )  # fmt: skip
     return [
-        (title, _rows_table(scored, f"{words} ({part} part).", value, positions, values, limits))
-        for title, words, value, positions, values in kinds
-        if len(positions)
+        (listing.title, _rows_table(scored, part, listing, limits))
+        for listing in _listings(scored)
+        if len(listing.positions)
     ]
 
 
-def _rows_table(
-    scored: Scored, caption: str, value: str, positions: NDArray[np.int64], values: NDArray[np.float64], limits: Limits
-) -> Table:
-    shown = positions[: limits.examples]
+def _listings(scored: Scored) -> list[Listing]:
+    wrong = (scored.decisions != scored.truth).any(axis=1)
+    losses, sure, lead = row_losses(scored), confidences(scored), margins(scored)
+    by_loss, by_sureness = np.argsort(-losses, kind="stable"), np.argsort(-sure, kind="stable")
+    by_lead = np.argsort(lead, kind="stable")
+    doubt = (
+        "Where the data may be wrong: the model believes another label as firmly as it believes that label "
+        "elsewhere"
+    )
+    return [
+        Listing(
+            "Highest losses",
+            "Where the truth surprised the model most",
+            "Loss",
+            by_loss[wrong[by_loss]],
+            losses,
+        ),
+        Listing(
+            "Most confident mistakes",
+            "Wrong, and sure of it",
+            "Sureness",
+            by_sureness[wrong[by_sureness]],
+            sure,
+        ),
+        Listing("Smallest margins", "Where the model hesitates, right or wrong", "Margin", by_lead, lead),
+        Listing("Doubtful labels", doubt, "Loss", doubtful_labels(scored), losses),
+    ]
+
+
+def _rows_table(scored: Scored, part: str, listing: Listing, limits: Limits) -> Table:
+    shown = listing.positions[: limits.examples]
     truth, said = scored.task.names(scored.truth[shown]), scored.task.names(scored.decisions[shown])
     rows = [
-        [_text(scored, int(i), limits), ", ".join(truth[k]), ", ".join(said[k]), float(values[i]), int(scored.rows[i])]
-        for k, i in enumerate(shown)
+        [
+            _text(scored, i, limits),
+            ", ".join(truth[k]),
+            ", ".join(said[k]),
+            float(listing.values[i]),
+            int(scored.rows[i]),
+        ]
+        for k, i in enumerate(shown.tolist())
     ]
     columns = [
         Column("Text", "excerpt"),
         Column("True", "label"),
         Column("Said", "label"),
-        Column(value, "score"),
+        Column(listing.value, "score"),
         Column("Row", "count", "Its place in the part's file, counted from 0"),
     ]
-    left = len(positions) - len(shown)
-    return Table(caption, columns, rows, f"{plural(left, 'further row')} not shown." if left else "")
+    left = len(listing.positions) - len(shown)
+    left_out = f"{plural(left, 'further row')} not shown." if left else ""
+    return Table(f"{listing.words} ({part} part).", columns, rows, left_out)
 
 
 def _text(scored: Scored, position: int, limits: Limits) -> Excerpt | None:
@@ -196,5 +248,7 @@ def never_learned(record: RunRecord, limits: Limits) -> Table | None:
         for i in shown.tolist()
         if np.isfinite(means[i])
     ]
-    caption = "Training rows with the highest losses in the second half of the run: wrong labels, or hard rows."
+    caption = (
+        "Training rows with the highest losses in the second half of the run: wrong labels, or hard rows."
+    )
     return Table(caption, columns, rows) if rows else None

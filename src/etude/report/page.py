@@ -125,22 +125,24 @@ def _joins(before: str, after: str) -> bool:
     )
 
 
-def render_page(template: str, *, title: str, charts: Mapping[str, Spec] | None = None, **context: Any) -> str:
+def render_page(
+    template: str, *, title: str, charts: Mapping[str, Spec] | None = None, **context: Any
+) -> str:
     """Return a page as one complete HTML text.
 
     Args:
         template: the name of a template in ``report/templates`` that extends ``base.html``.
         title: the title of the page.
         charts: Vega-Lite specs by the names under which the template places them with
-            ``parts.chart(NAME, SENTENCE)``. The scripts that draw come with the page only where there are any.
+            ``parts.chart(NAME, SENTENCE)``. Where there are none, the script that draws stays away.
         context: what the template shows.
 
     Raises:
         ValueError: a chart holds a value that is no JSON.
     """
     page = _Page(charts or {})
-    rendered = _templates().get_template(template).render(
-        title=title, page=page, css=_asset("page.css"), **context
+    rendered = (
+        _templates().get_template(template).render(title=title, page=page, css=_asset("page.css"), **context)
     )
     return rendered + ("" if rendered.endswith("\n") else "\n")
 
@@ -272,10 +274,11 @@ def number(value: float | None) -> str:
     """
     if _missing(value):
         return "–"
-    if value and not 1e-5 <= abs(value) < 1e9:  # type: ignore[arg-type]  # a number by now
+    size = abs(value or 0.0)
+    if size and not 1e-5 <= size < 1e9:
         mantissa, _, exponent = f"{value:.3g}".partition("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    digits = 0 if not value else max(0, 3 - math.floor(math.log10(abs(value))))  # type: ignore[arg-type]
+    digits = max(0, 3 - math.floor(math.log10(size))) if size else 0
     text = f"{value:,.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 

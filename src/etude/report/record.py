@@ -73,7 +73,9 @@ class RunRecord:
         for scored in self.parts.values():
             return scored.task.kind
         # Only multilabel tasks are scored by the share of wrong entries.
-        told = [record["validation"] for record in self.history if isinstance(record.get("validation"), Mapping)]
+        told = [
+            record["validation"] for record in self.history if isinstance(record.get("validation"), Mapping)
+        ]
         if told:
             return "multilabel" if "hamming_loss" in told[-1] else None
         return None
@@ -100,5 +102,8 @@ class Limits:
     def tighter(self) -> Limits:
         """A third of everything."""
         return Limits(
-            *(max(3, getattr(self, name) // 3) for name in ("rows", "examples", "characters", "labels", "source"))
+            *(
+                max(3, getattr(self, name) // 3)
+                for name in ("rows", "examples", "characters", "labels", "source")
+            )
         )

@@ -176,13 +176,22 @@ def kept_weights(record: RunRecord) -> Table | None:
     scores = final.get("scores") if isinstance(final, Mapping) else None
     if not isinstance(final, Mapping) or not isinstance(scores, Mapping) or not scores:
         return None
-    metrics = [record.main_metric, *(name for name in ("f1_macro", "accuracy", "loss") if name != record.main_metric)]
+    metrics = [
+        record.main_metric,
+        *(name for name in ("f1_macro", "accuracy", "loss") if name != record.main_metric),
+    ]
     names = [name for name in metrics if any(number_at(scores, kind, name) is not None for kind in scores)]
     rows = [
-        [f"{kind}, kept" if kind == final.get("kept") else kind, *(number_at(scores, kind, name) for name in names)]
+        [
+            f"{kind}, kept" if kind == final.get("kept") else kind,
+            *(number_at(scores, kind, name) for name in names),
+        ]
         for kind in scores
     ]
-    columns = [Column("Weights"), *(Column(metric_title(name), "score", metric_meaning(name)) for name in names)]
+    columns = [
+        Column("Weights"),
+        *(Column(metric_title(name), "score", metric_meaning(name)) for name in names),
+    ]
     return Table("Which weights were kept, by scores of the validation part.", columns, rows)
 
 
@@ -221,13 +230,20 @@ def baselines(record: RunRecord) -> tuple[Chart, Table] | None:
     if not isinstance(found, Mapping) or not found:
         return None
     part = next(
-        (part for part in PARTS if any(number_at(found, n, "metrics", part, metric) is not None for n in found)),
+        (
+            part
+            for part in PARTS
+            if any(number_at(found, n, "metrics", part, metric) is not None for n in found)
+        ),
         None,
     )
     if part is None:
         return None
     rows = [_bar("this model", summary, part, metric, own=True)]
-    rows += [_bar(BASELINES.get(name, name.replace("_", " ")), found[name], part, metric, own=False) for name in found]
+    rows += [
+        _bar(BASELINES.get(name, name.replace("_", " ")), found[name], part, metric, own=False)
+        for name in found
+    ]
     rows = sorted((row for row in rows if row["value"] is not None), key=lambda row: -row["value"])
     simple = [row for row in rows if not row["own"]]
     own = next((row for row in rows if row["own"]), None)
@@ -250,7 +266,10 @@ def _bar(name: str, told: Mapping[str, Any], part: str, metric: str, *, own: boo
     return (
         bar
         | ({"low": bounds[0], "high": bounds[1]} if bounds else {})
-        | {"seconds": None if spent is None else round(spent, 1), "note": "" if own else str(told.get("note") or "")}
+        | {
+            "seconds": None if spent is None else round(spent, 1),
+            "note": "" if own else str(told.get("note") or ""),
+        }
     )
 
 
@@ -261,7 +280,9 @@ def _baselines_table(record: RunRecord, rows: Sequence[Mapping[str, Any]], part:
         Column("95 % interval", "interval"),
         Column("Seconds", "number"),
     ]
-    cells = [[row["name"], row["value"], _pair(row.get("low"), row.get("high")), row["seconds"]] for row in rows]
+    cells = [
+        [row["name"], row["value"], _pair(row.get("low"), row.get("high")), row["seconds"]] for row in rows
+    ]
     if any(row["note"] for row in rows):
         columns.append(Column("Note"))
         cells = [[*cell, row["note"] or None] for cell, row in zip(cells, rows, strict=True)]
@@ -291,7 +312,13 @@ def advice(record: RunRecord) -> list[dict[str, Any]]:
     for piece in record.advice:
         why, told = str(piece.get("why") or ""), kinds.get(str(piece.get("step")))
         reason = reasons.setdefault(
-            why, {"why": why, "kind": told["kind"] if told else "", "word": told["word"] if told else "", "pieces": []}
+            why,
+            {
+                "why": why,
+                "kind": told["kind"] if told else "",
+                "word": told["word"] if told else "",
+                "pieces": [],
+            },
         )
         reason["pieces"].append({key: str(piece.get(key) or "") for key in ("title", "config", "command")})
     return list(reasons.values())

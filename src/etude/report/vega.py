@@ -46,7 +46,7 @@ def _keep(script: str, path: Path) -> None:
 def _make() -> str:
     import vl_convert
 
-    text = vl_convert.javascript_bundle().strip()
+    text = vl_convert.javascript_bundle().strip()  # type: ignore[call-arg]  # both have defaults
     # An inline script ends at the first such tag, wherever it stands in the code.
     return re.sub(r"</(script)", r"<\\/\1", text, flags=re.IGNORECASE)
 

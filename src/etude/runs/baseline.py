@@ -15,6 +15,8 @@ from etude.core.observe import Reporter
 from etude.core.predict import Subset, predict
 from etude.core.task import Task
 from etude.data.load import TextData, TextPart, load_text_data
+from etude.data.read import Part
+from etude.data.text import TextExamples
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.errors import EtudeError
 from etude.evaluation.baselines import Baseline, BaselinePart, fit_baselines
@@ -24,6 +26,10 @@ from etude.runs.build import Run, choose_precision, make_accelerator
 
 WITH_INTERVAL = ("accuracy", "f1_macro", "f1_micro", "in_scope_accuracy", "oos_recall")
 """Metrics whose intervals are worth their time for a baseline, beside the task's main metric."""
+
+
+MOST_TOKENS = 1_000_000
+"""Tokens of the training rows whose features are computed; a thousand rows at least."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,7 @@ def _baselines(
             train,
             inputs,
             features=features,
+            feature_rows=max(int(MOST_TOKENS / max(data.train.lengths.mean(), 1.0)), 1_000),
             only=only,
             seed=config.seed,
             tick=lambda name: bar.advance(1, name),
@@ -133,10 +140,12 @@ def _baselines(
 
 def _parts(data: TextData) -> dict[str, TextPart]:
     """The parts that there are, by name; the test part must have been unlocked."""
-    found = {}
-    for name, examples in (("train", data.train), ("validation", data.validation)):
-        if examples is not None:
-            found[name] = TextPart(examples, data.texts[name], data.pairs.get(name, []), data.rows[name])
+    examples: dict[Part, TextExamples | None] = {"train": data.train, "validation": data.validation}
+    found: dict[str, TextPart] = {
+        name: TextPart(part, data.texts[name], data.pairs.get(name, []), data.rows[name])
+        for name, part in examples.items()
+        if part is not None
+    }
     if data.test is not None:
         found["test"] = data.test.open()
     return found

@@ -56,6 +56,8 @@ def drift_section(parts: Parts, data: DataConfig, *, seed: int, reporter: Report
         }
     locked = "Of the test part only the texts were looked at here, which tunes nothing."
     notes = [locked] if "test" in evidence else []
+    if data.out_of_scope is not None and evidence:
+        notes.append("Rows out of scope are not among the training rows, and are among the others.")
     return Section("drift", "Are the parts drawn alike?", remarks, evidence, notes)
 
 
@@ -95,7 +97,7 @@ def clue_in_words(clue: Clue, name: str) -> str:
     """Say what tells the parts apart: ``'refund' (2.1 % of training and 14.0 % of validation rows)``."""
     if clue.kind == "word":
         return f"{clue.name!r} ({percent(clue.first)} of training and {percent(clue.second)} of {name} rows)"
-    return f"the {clue.name} (medians {clue.first:.3g} and {clue.second:.3g})"
+    return f"the {clue.name} (on average {clue.first:.3g} and {clue.second:.3g})"
 
 
 def group_section(parts: Parts, data: DataConfig) -> Section | None:
@@ -119,7 +121,7 @@ def group_section(parts: Parts, data: DataConfig) -> Section | None:
             early = int((other.times < train.times.max()).sum())
             remarks.append(_judge_times(data.time or "", name, early, other.rows))
             evidence[f"{name}_rows_before_the_last_training_row"] = early
-    return Section("apart", "Do groups and times keep the parts apart?", remarks, evidence)
+    return Section("groups", "Do groups and times keep the parts apart?", remarks, evidence)
 
 
 def _judge_groups(column: str, name: str, shared: Mapping[Any, tuple[int, int]]) -> Remark:

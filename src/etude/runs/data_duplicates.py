@@ -138,7 +138,8 @@ def leak_section(parts: Parts, reporter: Reporter) -> Section | None:
         exact = sum(similarity == 1.0 for _, _, similarity in matches)
         near = len(matches) - exact
         counts[f"{known}-{other}"] = {"exact": exact, "near": near, "rows": found[other].rows}
-        remarks.append(_judge_leaks(known, other, exact, near, found[other].rows))
+        drawn = found[known].table.path == found[other].table.path
+        remarks.append(_judge_leaks(known, other, exact, near, found[other].rows, drawn=drawn))
         leaks += [
             {
                 "similarity": similarity,
@@ -150,7 +151,7 @@ def leak_section(parts: Parts, reporter: Reporter) -> Section | None:
     return Section("leaks", "Are rows of one part in another?", remarks, {"counts": counts, "rows": leaks})
 
 
-def _judge_leaks(known: str, other: str, exact: int, near: int, rows: int) -> Remark:
+def _judge_leaks(known: str, other: str, exact: int, near: int, rows: int, *, drawn: bool) -> Remark:
     source = "training" if known == "train" else known
     if not exact and not near:
         return Remark("safe", f"No {other} text is, or is nearly, a {source} text.")
@@ -158,9 +159,10 @@ def _judge_leaks(known: str, other: str, exact: int, near: int, rows: int) -> Re
     same = some if exact else f"No {other} row has"
     nearly = f"and {near:,} ({percent(near / rows)}) nearly so" if near else "and none nearly so"
     sentence = f"{same} the text of a {source} row, {nearly}."
+    mend = "remove the copies from the file" if drawn else "remove these rows from one of the parts"
     if exact > LEAKED * rows or near > NEARLY_LEAKED * rows:
         what = "The score there is too good" if known == "train" else "The test part is no longer unseen"
-        return Remark("unsafe", sentence, f"{what}: remove these rows from one of the parts.")
+        return Remark("unsafe", sentence, f"{what}: {mend}.")
     if exact or near > LEAKED * rows:
-        return Remark("look", sentence, "Remove them from one of the parts if the score should be exact.")
+        return Remark("look", sentence, f"{mend.capitalize()} if the score should be exact.")
     return Remark("safe", sentence)

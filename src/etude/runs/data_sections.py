@@ -41,11 +41,14 @@ IMBALANCE = 20.0
 SHIFT = 0.1
 """The share of rows that would need another label for validation to have the shares of training."""
 
-CUT_ROWS = 0.05
-"""The share of texts that may lose their end."""
+CUT = 0.05
+"""The share of texts that may lose their end, and of all tokens that may be lost with them."""
 
 UNKNOWN_TOKENS = 0.05
 """The share of tokens that the tokenizer need not know."""
+
+UNREADABLE = 0.01
+"""The share of texts of which the tokenizer need not know anything."""
 
 MOST_LABELS_IN_MATRIX = 50
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -268,7 +271,7 @@ def together_section(parts: Parts) -> Section | None:
     }
     if task.n_classes <= MOST_LABELS_IN_MATRIX:
         evidence["matrix"] = matrix.tolist()
-    return Section("together", "Which labels occur together?", remarks, evidence)
+    return Section("co-occurrence", "Which labels occur together?", remarks, evidence)
 
 
 def _implied(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[Remark]:
@@ -302,6 +305,7 @@ def length_section(parts: Parts, tokens: Mapping[str, Tokens], max_length: int, 
     notes = [f"Tokens are guessed from characters: {why_guessed}."] if why_guessed else []
     train = tokens["train"]
     cut = cut_at(train.lengths, max_length)
+    much = max(cut.row_share, cut.token_share) > CUT
     longest = int(train.lengths.max())
     if cut.rows == 0:
         remarks.append(
@@ -311,11 +315,11 @@ def length_section(parts: Parts, tokens: Mapping[str, Tokens], max_length: int, 
         wide = int(np.quantile(train.lengths, 0.99))
         remarks.append(
             Remark(
-                "look" if cut.row_share > CUT_ROWS else "safe",
+                "look" if much else "safe",
                 f"{cut.rows:,} training texts ({percent(cut.row_share)}) are longer than {max_length} tokens "
                 f"and lose their end, {percent(cut.token_share)} of all tokens; the longest has {longest:,}.",
                 f"backbone.max_length = {wide} would hold 99 of 100, if the backbone has the positions."
-                if cut.row_share > CUT_ROWS
+                if much
                 else "",
             )
         )
@@ -332,7 +336,7 @@ def length_section(parts: Parts, tokens: Mapping[str, Tokens], max_length: int, 
 def _unknown_tokens(tokens: Tokens) -> list[Remark]:
     share = float(tokens.unknown.sum() / max(tokens.lengths.sum(), 1))
     blind = int((tokens.unknown >= np.maximum(tokens.lengths - 2, 1)).sum())
-    if share <= UNKNOWN_TOKENS and not blind:
+    if share <= UNKNOWN_TOKENS and blind <= UNREADABLE * len(tokens.lengths):
         return []
     unreadable = f"; of {blind:,} texts it knows nothing at all" if blind else ""
     return [

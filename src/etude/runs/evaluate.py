@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from etude.core.observe import Reporter
 from etude.data.labels import encode_labels, read_labels
 from etude.data.out_of_scope import check_scoped_part, set_aside
+from etude.data.read import read_parts
 from etude.data.sources import stream_rows
+from etude.data.table import Table
 from etude.errors import RunError
 from etude.evaluation.bootstrap import bootstrap
 from etude.evaluation.metrics import Metrics, Scores
-from etude.runs.folder import RunFolder, find_model
+from etude.runs.folder import CONFIG, RunFolder, find_model
 from etude.runs.model import CHUNK, Classifier
 
 MOST_ROWS_KEPT = 100_000
@@ -50,14 +53,14 @@ def evaluate(
     """
     reporter = reporter or Reporter()
     classifier = Classifier(find_model(path))
-    source = data or _test_part(path)
+    tables = _test_part(path) if data is None else stream_rows(data, CHUNK)
     task = classifier.task
     metrics = Metrics(task)
     schema = classifier.metadata["input"]
     kept: list[tuple[Any, Any, Any]] = []
     rows = 0
     with reporter.bar("scoring", None, "rows") as bar:
-        for table in stream_rows(source, CHUNK):
+        for table in tables:
             out_of_scope = schema.get("out_of_scope")
             labels = set_aside(read_labels(table, schema["labels"], schema["label_separator"]), out_of_scope)
             check_scoped_part(labels, task, "the training part", out_of_scope)
@@ -76,12 +79,13 @@ def evaluate(
     return Evaluation(metrics.compute(), intervals, metrics.per_class(), rows)
 
 
-def _test_part(path: Path) -> str:
-    found = None
-    if (path / "config.toml").is_file():
-        _, config = RunFolder.open(path)
-        found = config.data.test
-    if not isinstance(found, str):
-        what = "takes its test part from the training file" if found else "names no test part"
-        raise RunError(f"{path} {what}; say which data to score: etude evaluate {path} DATA")
-    return found
+def _test_part(path: Path) -> Iterator[Table]:
+    """The rows of a run's test part: its file, or those that were drawn from the training file."""
+    config = RunFolder.open(path)[1] if (path / CONFIG).is_file() else None
+    if config is None or config.data.test is None:
+        raise RunError(f"{path} names no test part; say which data to score: etude evaluate {path} DATA")
+    if isinstance(config.data.test, str):
+        return stream_rows(config.data.test, CHUNK)
+    part = read_parts(config).rows["test"]
+    starts = range(0, len(part.ids), CHUNK)
+    return (part.table.take(part.ids[start : start + CHUNK].tolist()) for start in starts)

@@ -38,7 +38,9 @@ def write_report(folder: Path, *, output: Path | None = None) -> Path:
     """
     page = render_report(read_record(folder))
     path = output or folder / REPORT
-    with whole_file(path, f"make room, or choose another place with: etude report {folder} --output FILE") as file:
+    with whole_file(
+        path, f"make room, or choose another place with: etude report {folder} --output FILE"
+    ) as file:
         file.write_text(page, encoding="utf-8", errors="replace")
     return path
 
@@ -52,7 +54,7 @@ def read_record(folder: Path) -> RunRecord:
     if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} holds no run: there is no {CONFIG} in it; name the folder of a run")
     missing: list[str] = []
-    history = [record for record in RunFolder(folder).history() if isinstance(record, dict)]
+    history = RunFolder(folder).history()
     summary = _mapping(_read_json(folder / SUMMARY, missing))
     if not (folder / SUMMARY).exists():
         missing.append(_stopped(folder, history))
@@ -80,8 +82,12 @@ def read_record(folder: Path) -> RunRecord:
 
 def _stopped(folder: Path, history: Sequence[Mapping[str, Any]]) -> str:
     last = max((record["step"] for record in history if isinstance(record.get("step"), int)), default=None)
-    reached = f"its last record is of step {last:,}" if last is not None else f"there is nothing in {METRICS} yet"
-    return f"There is no {SUMMARY}, so that scores are not known; {reached}. Go on with: etude resume {folder}"
+    reached = (
+        f"its last record is of step {last:,}" if last is not None else f"there is nothing in {METRICS} yet"
+    )
+    return (
+        f"There is no {SUMMARY}, so that scores are not known; {reached}. Go on with: etude resume {folder}"
+    )
 
 
 def _read_text(path: Path) -> str:

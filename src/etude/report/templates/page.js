@@ -3,7 +3,7 @@
   const root = document.documentElement;
 
   // The theme: as the system, light or dark. Storage is refused to some pages that are opened as files.
-  const names = { "": "as the system", light: "light", dark: "dark" };
+  const names = { "": "auto", light: "light", dark: "dark" };
   const store = (value) => { try { localStorage.setItem("etude-theme", value); } catch { /* not kept */ } };
   const stored = () => { try { return localStorage.getItem("etude-theme") || ""; } catch { return ""; } };
   const switcher = document.querySelector("[data-theme-switch]");
@@ -62,6 +62,14 @@
       told.textContent = words.length ? `${found} of ${rows.length} rows` : "";
     });
   }
+
+  // On paper nothing can be opened, so that everything is.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const one of closed) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
 
   // Charts: colours are the page's own variables, so that a theme needs no second drawing.
   const tip = document.createElement("div");
