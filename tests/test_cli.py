@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from etude import cli
+from etude.cli import training
 from etude.errors import Interrupted
 from etude.techniques import catalogue
 
@@ -27,7 +28,18 @@ SURFACE = {
     "techniques": {"--family", "--json"},
     "show": {"NAME", "FILE", "--plot", "--set", "--epochs", "--steps"},
     "demo": {"--quiet", "--json"},
-}
+    "check-data": {
+        "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",
+    },
+    "baseline": {"CONFIG", "--only", "--set", "--quiet", "--json"},
+    "retrain": {"--epochs-from", "--dir", "--set", "--quiet", "--json"},
+    "compare": {"RUN_A", "RUN_B", "--part", "--json"},
+    "report": {"RUN", "--output", "--open"},
+    "interpret": {
+        "RUN_OR_MODEL", "--text", "--pair", "--file", "--rows", "--label", "--method", "--steps", "--empty",
+        "--output", "--force", "--quiet", "--json",
+    },
+}  # fmt: skip
 
 MESSAGES = "text,label\n" + "".join(
     f"{text} {number},{label}\n"
@@ -121,7 +133,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_wrong_command_gets_the_closest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert etude("trian") == 2
-    assert "Did you mean 'train'?" in capsys.readouterr().err
+    assert "Did you mean 'train'" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_one_line_and_130(
@@ -130,7 +142,7 @@ def test_ctrl_c_is_one_line_and_130(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", stop)
+    monkeypatch.setattr(training, "read_config", stop)
     assert etude("train", "run.toml") == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -141,7 +153,7 @@ def test_a_stopped_run_says_how_to_go_on(
     def stop(*_: object) -> None:
         raise Interrupted("stopped at step 7; 'etude resume runs/a' goes on")
 
-    monkeypatch.setattr(cli, "_load", stop)
+    monkeypatch.setattr(training, "read_config", stop)
     assert etude("train", "run.toml") == 130
     assert capsys.readouterr().err == "stopped at step 7; 'etude resume runs/a' goes on\n"
 
@@ -150,7 +162,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_load", fail)
+    monkeypatch.setattr(training, "read_config", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["train", "run.toml"])
 

@@ -79,7 +79,7 @@ def test_logs_every_so_often_with_the_names_of_the_groups(every: str, steps: lis
 
 def test_fifty_times_in_a_run_by_default() -> None:
     assert str(TrainingDynamicsConfig().every) == "0.02dur"
-    lines = logged(recipe("0.02dur"), Setup(modality="table", n_rows=800, epochs=1))
+    lines = logged(recipe("0.02dur"), Setup(modality="table", n_rows=400, epochs=1))
     assert len(lines) == 50
 
 
@@ -111,7 +111,7 @@ def test_skipped_steps_are_not_logged() -> None:
     assert not [line for line in lines if "dynamics" in line]
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("stop", [1, 2])
 def test_a_step_right_after_a_resume_is_logged_alike(stop: int, tmp_path: Path) -> None:
     whole = logged(recipe("2st"), Setup())
     first, second = (
@@ -128,12 +128,11 @@ def test_a_step_right_after_a_resume_is_logged_alike(stop: int, tmp_path: Path) 
     assert [line for line in lines if "dynamics" in line] == whole
 
 
-@pytest.mark.parametrize("every", ["1st", "0.5ep"])
-def test_nothing_changes(every: str) -> None:
+def test_nothing_changes() -> None:
     setup = Setup(dropout=0.2)
     others: dict[str, Mapping[str, Any]] = {"sam": {}, "ema": {}}
     without = {technique_class(name): said for name, said in others.items()}
-    assert difference(train(recipe(every, **others), setup), train(without, setup)) == 0
+    assert difference(train(recipe("0.5ep", **others), setup), train(without, setup)) == 0
 
 
 def test_no_time_is_refused() -> None:

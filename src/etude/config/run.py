@@ -162,12 +162,12 @@ class TrainConfig(Strict):
 class RunSection(Strict):
     """Where the run's folder goes, and what is written there."""
 
+    dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
     baselines: bool = setting(
         True, help="fit the simple models that any run should beat, for the diagnosis and the report"
     )
     report: bool = setting(True, help="write report.html, the page that explains the run")
     resamples: int = setting(1000, help="bootstrap resamples behind each interval; 0 for none", ge=0)
-    dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
 
 
 class Config(Strict):

@@ -209,13 +209,13 @@ def commonest_kind_first(table: Table, column: str) -> Table:
     return table.take(sorted(range(table.rows), key=lambda row: kinds[row] is not commonest))
 
 
-def in_order(table: Table) -> Table:
-    """The rows by their numbers, as they stand in the file."""
-    return table.take(sorted(range(table.rows), key=lambda row: table.numbers[row]))
-
-
 def retry(
-    table: Table, part: str, check: Callable[[Table], T], most: int = MOST_FAULTS
+    table: Table,
+    part: str,
+    check: Callable[[Table], T],
+    *,
+    column: str | None = None,
+    most: int = MOST_FAULTS,
 ) -> tuple[T | None, Table, list[Fault]]:
     """Repeat a check that stops at the first fault, without the row that it names, until it passes.
 
@@ -223,20 +223,33 @@ def retry(
         table: the rows.
         part: the part that they are of.
         check: returns something, or raises :class:`DataError`.
+        column: one whose cells should be of one kind; the commonest is taken for the right one.
         most: faults after which no more are looked for.
 
     Returns:
         What the check returned, or nothing where a fault has no row that could be left out; the rows that
-        are left; and the faults.
+        are left, in their order; and the faults.
     """
+    tried = table if column is None else commonest_kind_first(table, column)
     faults: list[Fault] = []
     while True:
         try:
-            return check(table), table, faults
+            found = check(tried)
         except DataError as error:
             fault = fault_of(part, table.path, error)
             faults.append(fault)
-        kept = [row for row, number in enumerate(table.numbers) if number != fault.row]
-        if len(kept) == table.rows or not kept or len(faults) >= most:
-            return None, table, faults
-        table = table.take(kept)
+        else:
+            break
+        kept = [row for row, number in enumerate(tried.numbers) if number != fault.row]
+        if len(kept) == tried.rows or not kept or len(faults) >= most:
+            return None, _sorted(tried), faults
+        tried = tried.take(kept)
+    ordered = _sorted(tried)
+    return (found if ordered is tried else check(ordered)), ordered, faults
+
+
+def _sorted(rows: Table) -> Table:
+    """The rows in the order in which they stand in their file."""
+    if list(rows.numbers) == sorted(rows.numbers):
+        return rows
+    return rows.take(sorted(range(rows.rows), key=lambda row: rows.numbers[row]))

@@ -274,8 +274,8 @@ def fit_sigmoid(
 
     def objective(x: Vector) -> tuple[float, Vector, Matrix]:
         t = design @ x + fixed
-        p = _sigmoid(t)
-        value = float((np.logaddexp(0.0, t) - y * t).sum()) + prior / 2.0 * float((x - middle) @ (x - middle))
+        p, softplus = _sigmoid_and_softplus(t)
+        value = float(softplus.sum() - y @ t) + prior / 2.0 * float((x - middle) @ (x - middle))
         gradient = design.T @ (p - y) + prior * (x - middle)
         return value, gradient, (design.T * (p * (1.0 - p))) @ design + prior * np.eye(len(x))
 
@@ -372,4 +372,11 @@ def _softmax(z: Matrix) -> Matrix:
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """σ(z) without overflow."""
-    return np.exp(-np.logaddexp(0.0, -z))
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+def _sigmoid_and_softplus(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """σ(z) and log(1 + exp z), from one exponential."""
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1.0 + small), np.maximum(z, 0.0) + np.log1p(small)

@@ -136,7 +136,7 @@ class _Search:
         self.probabilities = probabilities[:, self.columns]
 
     def _parts(self) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
-        """The probabilities and truth of each fold that is searched for itself; none for one search of all."""
+        """The probabilities and truth of each fold, where each is searched for itself."""
         if self.folds is None or self.config.combine == "out_of_fold":
             return []
         parts = (self.folds == fold for fold in np.unique(self.folds))

@@ -148,7 +148,7 @@ def _features(first: Rows, second: Rows) -> tuple[Any, list[str], Any]:
     Figures come last, standardised for the regression and as they are for the reader. A column that a part
     does not know is left out.
     """
-    from scipy.sparse import csr_array, hstack
+    from scipy.sparse import csr_array, hstack  # type: ignore[import-untyped]
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [*first.texts, *second.texts]
@@ -201,7 +201,7 @@ def _clues(
 
 
 def _gaps(weights: NDArray[np.float64], features: Any, is_second: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What each feature adds to the distance of the parts' mean scores: its weight times its mean difference."""
+    """What each feature adds to the gap between the mean scores: its weight times its mean difference."""
     means = [np.asarray(features[side].mean(axis=0)).ravel() for side in (is_second, ~is_second)]
     gaps: NDArray[np.float64] = weights * (means[0] - means[1])
     return gaps

@@ -197,12 +197,13 @@ def threshold_chart(
         first: the label that is shown first.
     """
     labels = list(dict.fromkeys(row["label"] for row in curves))
+    lowest = min([0.0, *(row["v"] for row in curves)])
     pick = {"name": "picked", "value": first, "bind": {"input": "select", "options": labels, "name": "Label"}}
     only = [{"filter": "datum.label === picked"}]
     told = [category("label", "label"), quantity("t", "threshold", format=".3f")]
     places = {
         "x": quantity("t", "threshold", scale=UNIT, axis={"tickCount": 10}),
-        "y": quantity("v", metric, scale=UNIT, axis={"tickCount": 5}),
+        "y": quantity("v", metric, scale={"domain": [lowest, 1]}, axis={"tickCount": 5}),
         "tooltip": [*told, quantity("v", metric, format=".3f")],
     }
     marks = [{"label": name, "t": brief(value)} for name, value in chosen.items()]

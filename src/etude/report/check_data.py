@@ -77,7 +77,14 @@ def _label_chart(content: Mapping[str, Any], evidence: Mapping[str, Any]) -> Spe
     left_out = f" ({half} commonest and {half} rarest of {len(ordered)})" if len(shown) < len(ordered) else ""
     sentence = f"The share of each part's rows that have a label{left_out}; equal bars are equal shares."
     names = [row["label"] for row in shown]
-    encoding = {
+    height = {"step": 9 if len(parts) > 1 else 18}
+    encoding = _label_encoding(names, parts)
+    return _spec(sentence, values, height, mark={"type": "bar"}, encoding=encoding)
+
+
+def _label_encoding(names: Sequence[str], parts: Sequence[str]) -> SpecDict:
+    """Labels from top to bottom, the bars of their parts under each other."""
+    return {
         "y": {
             "field": "label",
             "type": "nominal",
@@ -106,9 +113,6 @@ def _label_chart(content: Mapping[str, Any], evidence: Mapping[str, Any]) -> Spe
             {"field": "share", "type": "quantitative", "title": "share", "format": ".2%"},
         ],
     }
-    return _spec(
-        sentence, values, {"step": 9 if len(parts) > 1 else 18}, mark={"type": "bar"}, encoding=encoding
-    )
 
 
 def _length_chart(evidence: Mapping[str, Any]) -> SpecDict | None:

@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from etude.config.decision import split_metric
 from etude.decision.counts import count_metric
 from etude.decision.sweep import threshold_curve
 from etude.evaluation.reliability import N_BINS, Bin, confidences, reliability_bins
 from etude.evaluation.scored import Scored
 from etude.report.charts import brief, reliability_chart, threshold_chart
 from etude.report.curves import Chart
-from etude.report.line_charts import evenly
 from etude.report.page import Column, Table, score
 from etude.report.record import Limits, RunRecord
 from etude.report.sections import PARTS, number_at
-from etude.report.words import metric_title, plural
+from etude.report.words import metric_title, plural, short_names
 
 CURVE_POINTS = 60
+FEWEST = 20
+"""Answers of a group below which its share says little."""
 
 
 def reliability(record: RunRecord) -> Chart | None:
@@ -41,9 +44,13 @@ def reliability(record: RunRecord) -> Chart | None:
         for name, groups in curves.items()
         for group in groups
     ]
+    wide = scored.task.kind == "multilabel"
+    groups = (
+        f"groups of equal width with {FEWEST} answers or more" if wide else "groups of equally many answers"
+    )
     sentence = (
         f"On the dashed line a probability is as often right as it says; below it the model is too sure "
-        f"({part} part, groups of equally many answers)."
+        f"({part} part, {groups})."
     )
     errors = [number_at(record.summary, "calibration", part, when, "ece") for when in ("before", "after")]
     if calibrated and None not in errors:
@@ -51,9 +58,24 @@ def reliability(record: RunRecord) -> Chart | None:
     return Chart("reliability", "", sentence, reliability_chart(points, sentence=sentence))
 
 
-def _bins(scored: Scored, probabilities: Any) -> list[Bin]:
+def _bins(scored: Scored, probabilities: NDArray[Any]) -> list[Bin]:
+    """Groups of equally many answers; of a multilabel task, whose answers crowd at 0, of equal width."""
     told, holds = confidences(scored.task, probabilities, scored.targets)
-    return reliability_bins(told, holds, N_BINS)
+    if scored.task.kind != "multilabel":
+        return reliability_bins(told, holds, N_BINS)
+    places = np.minimum((told * N_BINS).astype(np.int64), N_BINS - 1)
+    groups = (places == place for place in np.unique(places))
+    return [
+        Bin(
+            float(told[group].min()),
+            float(told[group].max()),
+            float(told[group].mean()),
+            float(holds[group].mean()),
+            int(group.sum()),
+        )
+        for group in groups
+        if group.sum() >= FEWEST
+    ]
 
 
 def _finite(scored: Scored) -> bool:
@@ -80,42 +102,38 @@ def calibration_table(record: RunRecord) -> Table | None:
 
 def thresholds(record: RunRecord, limits: Limits) -> Chart | None:
     """A metric over the threshold of each label, where a threshold decides."""
-    found = record._first("validation", "test")
+    found = record.first("validation", "test")
     if found is None or record.kind == "multiclass" or not _finite(found[1]):
         return None
     part, scored = found
-    chosen = _chosen(record)
-    metric = str((record.summary.get("decision") or {}).get("metric") or "f1")
+    metric, _ = split_metric(record.decided_by)
+    metric = "f1" if metric == "cost" else metric
     rows = scored.truth.sum(axis=0)
     labels = range(scored.task.n_classes) if scored.task.kind == "multilabel" else range(1, 2)
-    positive = [c for c in labels if rows[c] > 0]
-    drawn = sorted(sorted(positive, key=lambda c: -rows[c])[: limits.labels * 2])
+    drawn = sorted(sorted((c for c in labels if rows[c] > 0), key=lambda c: -rows[c])[: 2 * limits.labels])
     if not drawn:
         return None
-    curves = [
-        {"label": scored.task.labels[c], "t": brief(t), "v": brief(v)}
-        for c in drawn
-        for t, v in _curve(scored, c, metric)
-    ]
-    names = [scored.task.labels[c] for c in drawn]
-    marked = {name: chosen[name] for name in names if name in chosen}
-    title = metric_title(metric.rpartition("_")[0] or metric)
-    sentence = f"{title} of a label over its threshold, on the {part} part"
+    names = dict(zip(drawn, short_names([scored.task.labels[c] for c in drawn]), strict=True))
+    curves = [{"label": names[c], "t": t, "v": v} for c in drawn for t, v in _curve(scored, c, metric)]
+    chosen = _chosen(record)
+    marked = {names[c]: chosen[label] for c in drawn if (label := scored.task.labels[c]) in chosen}
+    title = metric_title(metric)
+    sentence = f"{title[0].upper()}{title[1:]} of a label over its threshold, on the {part} part"
     sentence += "; the upright line is the threshold in use." if marked else "."
-    if len(drawn) < len(list(labels)):
+    if len(drawn) < len(labels):
         sentence += f" {plural(len(drawn), 'label')} with the most rows can be picked."
-    first = max(drawn, key=lambda c: rows[c])
-    spec = threshold_chart(curves, marked, sentence=sentence, metric=title, first=scored.task.labels[first])
+    first = names[max(drawn, key=lambda c: rows[c])]
+    spec = threshold_chart(curves, marked, sentence=sentence, metric=title, first=first)
     return Chart("thresholds", "", sentence, spec)
 
 
 def _curve(scored: Scored, label: int, metric: str) -> list[tuple[float, float]]:
-    """Some points of the exact curve, its highest among them."""
-    cuts, values = threshold_curve(
-        scored.probabilities[:, label], scored.truth[:, label], count_metric(metric)
-    )
-    kept = sorted({*evenly(range(len(cuts)), CURVE_POINTS), int(np.argmax(values))})
-    return [(float(cuts[i]), float(values[i])) for i in kept]
+    """Points of the exact curve, about evenly spread over the thresholds, its highest among them."""
+    scores, truth = scored.probabilities[:, label], scored.truth[:, label]
+    cuts, values = threshold_curve(scores, truth, count_metric(metric))
+    near = np.searchsorted(cuts, np.linspace(0, 1, CURVE_POINTS)).clip(max=len(cuts) - 1)
+    kept = np.unique([0, *near.tolist(), int(values.argmax())])
+    return [(brief(cuts[i]), brief(values[i])) for i in kept]
 
 
 def _chosen(record: RunRecord) -> dict[str, float]:

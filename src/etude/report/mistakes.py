@@ -14,7 +14,7 @@ from etude.report.charts import heat_map
 from etude.report.curves import Chart
 from etude.report.page import Column, Excerpt, Table, excerpt
 from etude.report.record import Limits, RunRecord
-from etude.report.words import plural
+from etude.report.words import plural, short_names
 
 PAIRS = 12
 EXAMPLES_OF_A_PAIR = 2
@@ -27,7 +27,7 @@ def confusion_chart(record: RunRecord, limits: Limits) -> Chart | None:
         return None
     part, scored = found
     names, counts = confusion_matrix(scored)
-    shown = _most_confused(counts, limits.labels)
+    shown, names = _most_confused(counts, limits.labels), short_names(names)
     several = scored.task.kind == "multilabel"
     totals = np.maximum(_carried(scored, len(names)), 1)
     cells = [
@@ -208,7 +208,7 @@ def _rows_table(scored: Scored, part: str, listing: Listing, limits: Limits) -> 
         Column("Text", "excerpt"),
         Column("True", "label"),
         Column("Said", "label"),
-        Column(listing.value, "score"),
+        Column(listing.value, "number" if listing.value == "Margin" else "score"),
         Column("Row", "count", "Its place in the part's file, counted from 0"),
     ]
     left = len(listing.positions) - len(shown)

@@ -27,6 +27,7 @@ class RunRecord:
         advice: what to try next, each piece as JSON.
         parts: ``"train"`` (a sample), ``"validation"`` and ``"test"``, as far as there are any.
         losses: the loss of each training row over epochs.
+        decided_by: the metric that thresholds were fitted to.
     """
 
     name: str
@@ -41,6 +42,7 @@ class RunRecord:
     advice: Sequence[Mapping[str, Any]] = ()
     parts: Mapping[str, Scored] = field(default_factory=dict)
     losses: RowLosses | None = None
+    decided_by: str = "f1"
 
     def held_out(self) -> tuple[str, Scored] | None:
         """The rows to learn from by reading them.
@@ -48,13 +50,14 @@ class RunRecord:
         The validation part comes first: who changes a run after reading rows of the test part has tuned
         it on them.
         """
-        return self._first("validation", "test", "train")
+        return self.first("validation", "test", "train")
 
     def unseen(self) -> tuple[str, Scored] | None:
         """The rows to judge by: the test part, or else the validation part."""
-        return self._first("test", "validation")
+        return self.first("test", "validation")
 
-    def _first(self, *names: str) -> tuple[str, Scored] | None:
+    def first(self, *names: str) -> tuple[str, Scored] | None:
+        """The first of the parts that holds a row."""
         for name in names:
             if name in self.parts and len(self.parts[name]):
                 return name, self.parts[name]

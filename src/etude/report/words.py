@@ -50,6 +50,22 @@ def metric_meaning(name: str) -> str:
     return f"{metric.meaning}; {'more' if metric.greater_is_better else 'less'} is better"
 
 
+def short_names(names: Sequence[str], limit: int = 60) -> list[str]:
+    """Return names short enough for a chart, which still differ where they did.
+
+    >>> short_names(["a long name", "a long game", "b"], 7)
+    ['a long…', 'a long… (2)', 'b']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        short = unique = name if len(name) <= limit else f"{name[: limit - 1]}…"
+        number = 2
+        while unique in found:
+            unique, number = f"{short} ({number})", number + 1
+        found[unique] = None
+    return list(found)
+
+
 def plural(n: int, noun: str) -> str:
     """Return a number with its noun.
 

@@ -19,7 +19,7 @@ from etude.data.read import Part
 from etude.data.text import TextExamples
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.errors import EtudeError
-from etude.evaluation.baselines import Baseline, BaselinePart, fit_baselines
+from etude.evaluation.baselines import ZERO_RULE, Baseline, BaselinePart, fit_baselines
 from etude.evaluation.bootstrap import bootstrap
 from etude.evaluation.metrics import Metrics, Scores
 from etude.runs.build import Run, choose_precision, make_accelerator
@@ -194,11 +194,17 @@ _Decided = dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 def _decide(
     found: Baseline, targets: Mapping[str, NDArray[np.float32]], config: Config
 ) -> tuple[_Decided, str]:
-    """Probabilities and decisions of every part, and the note."""
+    """Probabilities and decisions of every part, and the note.
+
+    The zero rule of a single-label task is always the majority class of the training rows.
+    """
     task, wanted, seed = found.task, config.decision, config.seed
     plain = Decision.plain(task)
-    if "validation" not in found.logits:
+    constant = found.name == ZERO_RULE
+    if "validation" not in found.logits or (constant and task.kind != "multilabel"):
         return {part: plain.apply(logits) for part, logits in found.logits.items()}, found.note
+    if constant:  # thresholds find the best constant answer; there is nothing to calibrate
+        wanted = wanted.model_copy(update={"calibration": "none"})
     held_out = found.logits["validation"], targets["validation"]
     try:
         decision = Decision.fit(task, wanted, *held_out, seed=seed)

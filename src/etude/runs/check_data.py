@@ -17,7 +17,7 @@ from etude.config.run import Config
 from etude.core.observe import Reporter
 from etude.data.inspect import Findings, guess_columns, inspect_table, render_config
 from etude.data.profile import Tokens, count_tokens, estimate_tokens
-from etude.data.salvage import commonest_kind_first, read_what_can_be_read, retry, sift
+from etude.data.salvage import read_what_can_be_read, retry, sift
 from etude.data.text import check_texts
 from etude.data.verdicts import Checkup, Remark, Section
 from etude.errors import ConfigError, DataError, EtudeError
@@ -112,9 +112,8 @@ def _inspect(path: str) -> Findings:
     text, labels, separator = guess_columns(table)
     table, _ = sift(table, "train", [text], lambda rows: check_texts(rows, text))
     table, _ = without_empty_labels(table, "train", labels, separator)
-    if isinstance(labels, str):
-        table = commonest_kind_first(table, labels)
-    findings, _, faults = retry(table, "train", inspect_table)
+    column = labels if isinstance(labels, str) else None
+    findings, _, faults = retry(table, "train", inspect_table, column=column)
     if findings is None:
         raise DataError(faults[-1].sentence)
     return findings

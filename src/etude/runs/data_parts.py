@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +21,12 @@ from etude.data.labels import Labels, encode_labels, read_labels
 from etude.data.numeric import read_numbers
 from etude.data.out_of_scope import build_scoped_task, refuse_unknown, set_aside
 from etude.data.profile import Column, describe_columns, is_null
-from etude.data.salvage import (
-    Fault,
-    commonest_kind_first,
-    fault_of,
-    in_order,
-    read_what_can_be_read,
-    retry,
-    sift,
-)
+from etude.data.salvage import Fault, fault_of, read_what_can_be_read, retry, sift
 from etude.data.splits import split, subsample
 from etude.data.table import Table
 from etude.data.text import check_texts
 from etude.errors import DataError, closest
 from etude.evaluation.scored import true_labels
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -265,23 +255,14 @@ def _training_labels(
         labels = read_labels(rows, data.labels, data.label_separator)
         return labels, build_scoped_task(config.task, set_aside(labels, data.out_of_scope), data.out_of_scope)
 
-    found, table, faults = _retry(table, "train", data, read)
+    found, table, faults = retry(table, "train", read, column=_one_column(data))
     reading.faults += faults
     return (None, None, table) if found is None else (*found, table)
 
 
-def _retry(
-    table: Table, part: str, data: DataConfig, read: Callable[[Table], T]
-) -> tuple[T | None, Table, list[Fault]]:
-    """Read labels, and again without the rows at fault; rows that are left keep their order."""
-    if not isinstance(data.labels, str):
-        return retry(table, part, read)
-    sorted_table = commonest_kind_first(table, data.labels)
-    found, kept, faults = retry(sorted_table, part, read)
-    if found is None or sorted_table is table:
-        return found, kept, faults
-    kept = in_order(kept)
-    return read(kept), kept, faults
+def _one_column(data: DataConfig) -> str | None:
+    """The column of the labels, where there is one."""
+    return data.labels if isinstance(data.labels, str) else None
 
 
 def _other_part(
@@ -301,7 +282,7 @@ def _other_part(
     def read(rows: Table) -> Labels:
         return read_labels(rows, data.labels, data.label_separator, like=like)
 
-    labels, table, faults = _retry(table, name, data, read)
+    labels, table, faults = retry(table, name, read, column=_one_column(data))
     reading.faults += faults
     if labels is None:
         return None

@@ -77,6 +77,7 @@ def read_record(folder: Path) -> RunRecord:
         advice=advice,
         parts=parts,
         losses=losses,
+        decided_by="f1" if config is None else config.decision.metric,
     )
 
 
