@@ -89,10 +89,10 @@ def show(found: dict[int, dict[str, dict[str, list[float]]]]) -> None:
 
 def read(folder: Path) -> tuple[Task, NDArray[np.float32], NDArray[np.float32]]:
     """The task, logits and targets of a run's validation part."""
-    from etude.runs.folder import read_metadata
+    from etude.runs.folder import find_model, read_metadata
     from etude.runs.predictions import read_predictions
 
-    metadata = read_metadata(folder)
+    metadata = read_metadata(find_model(folder))
     task = make_task(metadata["task"], metadata["labels"])
     scored = read_predictions(folder, "validation", task)
     if scored is None:

@@ -15,13 +15,25 @@ from typing import Any
 from etude.config.load import load_config, parse_config
 from etude.config.run import Config
 from etude.core.observe import Reporter
+from etude.data.verdicts import Checkup
+from etude.evaluation.attribution import Interpretation
+from etude.runs import baseline as _baseline
+from etude.runs import check_data as _check_data
+from etude.runs import compare as _compare
 from etude.runs import evaluate as _evaluate
 from etude.runs import explain as _explain
+from etude.runs import interpret as _interpret
+from etude.runs import retrain as _retrain
 from etude.runs import train as _train
+from etude.runs.baseline import BaselineScores
 from etude.runs.build import build
+from etude.runs.compare import Comparison
 from etude.runs.evaluate import Evaluation
 from etude.runs.folder import find_model
+from etude.runs.interpret import Question
 from etude.runs.model import Classifier, Prediction
+from etude.runs.report import write_report
+from etude.runs.retrain import Retrained
 from etude.runs.train import Result
 
 ConfigLike = Config | str | Path | Mapping[str, Any]
@@ -92,17 +104,92 @@ def validate(
     return list(build(_config(config, overrides), reporter=reporter).data.warnings)
 
 
+def check_data(
+    source: ConfigLike,
+    *,
+    overrides: Sequence[str] = (),
+    deep: bool = False,
+    correlate_with: str | None = None,
+    reporter: Reporter | None = None,
+) -> Checkup:
+    """Look for what is wrong with data before any training.
+
+    Args:
+        source: a config, or a bare data file.
+        overrides: changes of the config.
+        deep: also train a few cheap models, to say how much of a score is noise.
+        correlate_with: a labelled file on which models of different quality are scored beside the validation
+            part.
+        reporter: who tells of progress.
+    """
+    if isinstance(source, Mapping):
+        source = parse_config(source)
+    return _check_data.check_data(
+        source, overrides=overrides, deep=deep, correlate_with=correlate_with, reporter=reporter
+    )
+
+
+def baseline(
+    config: ConfigLike,
+    *,
+    only: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> dict[str, BaselineScores]:
+    """Score simple models on the data of a config: what a trained model should beat."""
+    return _baseline.baseline(_config(config, overrides), only=only, reporter=reporter)
+
+
+def compare(a: str | Path, b: str | Path, part: str = "test") -> Comparison:
+    """Compare two runs on the same rows, with paired intervals and McNemar's test."""
+    return _compare.compare(Path(a), Path(b), part)
+
+
+def retrain(
+    folder: str | Path,
+    *,
+    directory: str | None = None,
+    overrides: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> Retrained:
+    """Train again from the start, with the number of epochs at which a run's validation score was best."""
+    return _retrain.retrain(Path(folder), directory=directory, overrides=overrides, reporter=reporter)
+
+
+def report(folder: str | Path, output: str | Path | None = None) -> Path:
+    """Write the page that explains a run, from whatever its folder holds."""
+    return write_report(Path(folder), output=None if output is None else Path(output))
+
+
+def interpret(
+    folder: str | Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    question: Question | None = None,
+    *,
+    reporter: Reporter | None = None,
+) -> list[Interpretation]:
+    """Say which words of each text speak for and against its labels; needs captum."""
+    return _interpret.interpret(Path(folder), texts, pairs, question, reporter=reporter)
+
+
 __all__ = [
     "Classifier",
     "Config",
     "Evaluation",
     "Prediction",
     "Result",
+    "baseline",
+    "check_data",
+    "compare",
     "evaluate",
     "explain",
+    "interpret",
     "load",
     "predict",
+    "report",
     "resume",
+    "retrain",
     "train",
     "validate",
 ]

@@ -165,6 +165,10 @@ def test_logits_that_are_not_finite_are_refused(value: float) -> None:
     logits[7, 1] = value
     with pytest.raises(DataError, match=r"1 of 200 held-out rows have logits that are not finite, .* row 7;"):
         Decision.fit(THREE, DecisionConfig(), logits, targets, seed=0)
+    with pytest.raises(
+        DataError, match="1 of 200 rows have logits that are not finite, the first being row 7; the"
+    ):
+        Decision.plain(THREE).apply(logits)
 
 
 def test_rows_out_of_scope_have_no_part_in_calibration() -> None:
@@ -218,6 +222,10 @@ def test_a_later_format_is_refused() -> None:
         RunError, match="has the rule 'argmin', which this version does not know; did you mean"
     ):
         Decision.from_json(THREE, {**content, "rule": {"rule": "argmin"}})
+    with pytest.raises(RunError, match="is damaged or was made for other labels than these 3: ValueError"):
+        Decision.from_json(THREE, {**content, "rule": {"rule": "offsets", "values": [0.1, 0.2]}})
+    with pytest.raises(RunError, match="is damaged or was made for other labels than these 3: KeyError"):
+        Decision.from_json(THREE, {"kind": "decision", "format": 1})
 
 
 @pytest.mark.parametrize(

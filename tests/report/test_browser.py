@@ -63,8 +63,10 @@ class Visit:
         assert self.requests == [self.url]
 
     def picture(self, name: str) -> None:
+        """Keep the upper part of the page, which is where the charts are."""
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        upper = {"x": 0, "y": 0, "width": self.tab.viewport_size["width"], "height": 4000}
+        self.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True, clip=upper)
 
     def column(self, table: str, number: int) -> list[str]:
         """The cells of a column as they are shown."""

@@ -170,6 +170,13 @@ def test_any_key_of_the_summary_may_be_missing(tmp_path: Path) -> None:
         assert "</html>" in render_report(RunRecord("run", True, summary=left | {key: None}))
 
 
+def test_a_run_without_a_test_part_says_so() -> None:
+    summary = {"task": "multiclass", "metrics": {"validation": {"accuracy": 0.8}}}
+    page = render_report(RunRecord("run", True, summary=summary))
+    assert "There is no test part: a score that nothing was tuned on is not known." in page
+    assert "accuracy, validation" in page
+
+
 def test_a_page_stays_under_three_megabytes(tmp_path: Path) -> None:
     labels = [f"label {i} " + "<&>" * 40 for i in range(900)]
     table = [

@@ -75,12 +75,8 @@ def check_held_out(task: Task, config: DecisionConfig, logits: NDArray[Any], tar
             f"the held-out logits are {logits.shape} and the targets {targets.shape}; both need one column "
             f"for each of the {task.n_classes} labels"
         )
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken):
-        raise DataError(
-            f"{len(broken)} of {len(logits)} held-out rows have logits that are not finite, the first being "
-            f"row {broken[0]}; training has diverged, so lower optimizer.lr or keep an earlier checkpoint"
-        )
+    way_out = "training has diverged, so lower optimizer.lr or keep an earlier checkpoint"
+    check_finite(logits, "held-out rows", way_out)
     check_rows(task, config, usable_rows(task, targets))
     outside = int((~true_labels(task, targets).any(axis=1)).sum())
     if config.abstain is not None and config.abstain.by == "out_of_scope" and outside < 2:
@@ -89,6 +85,21 @@ def check_held_out(task: Task, config: DecisionConfig, logits: NDArray[Any], tar
             "2 being needed; name such rows by data.out_of_scope and put some into the validation part, or "
             "choose by = 'risk' or 'coverage'"
         )
+
+
+def check_finite(logits: NDArray[Any], rows: str, way_out: str) -> None:
+    """Refuse logits (N, C) that are infinite or no numbers.
+
+    Raises:
+        DataError: some are.
+    """
+    if np.isfinite(logits).all():
+        return
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    raise DataError(
+        f"{len(broken)} of {len(logits)} {rows} have logits that are not finite, the first being row "
+        f"{broken[0]}; {way_out}"
+    )
 
 
 def usable_rows(task: Task, targets: NDArray[Any]) -> int:

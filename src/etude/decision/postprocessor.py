@@ -14,7 +14,7 @@ from etude.config.decision import DecisionConfig
 from etude.core.task import Task
 from etude.decision.abstain import SCORES, Abstention, HeldOut, certainty, fit_abstention
 from etude.decision.calibration import NONE, Calibration
-from etude.decision.checks import ENOUGH, check_held_out, fits_nothing, usable_rows
+from etude.decision.checks import ENOUGH, check_finite, check_held_out, fits_nothing, usable_rows
 from etude.decision.fitting import fit_rule, pick_calibration
 from etude.decision.folds import stratified_folds
 from etude.decision.rules import Likeliest, Rule, Thresholds, rule_from_json
@@ -70,7 +70,12 @@ class Decision:
         return _fit(task, config, logits, targets, seed, usable_rows(task, targets) >= ENOUGH)
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the calibrated probabilities (N, C) of logits (N, C)."""
+        """Return the calibrated probabilities (N, C) of logits (N, C).
+
+        Raises:
+            DataError: a logit is not finite.
+        """
+        check_finite(logits, "rows", "the model's weights are broken, so use those of an earlier checkpoint")
         return self.calibration.probabilities(self.task, logits)
 
     def decide(self, probabilities: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.bool_]:
@@ -119,20 +124,29 @@ class Decision:
         if content.get("kind") == "argmax":
             return cls.plain(task)
         if content.get("kind") == "fixed":
-            return cls(task, NONE, Thresholds((float(content["threshold"]),) * task.n_classes))
+            n = task.n_classes if task.kind == "multilabel" else 1
+            return cls(task, NONE, Thresholds((float(content["threshold"]),) * n))
         if content.get("kind") != "decision" or content.get("format") != FORMAT:
             raise RunError(
                 f"the saved decision is of kind {content.get('kind')!r} and format {content.get('format')!r};"
                 f" this version reads format {FORMAT}, so use the version of etude that saved the model"
             )
-        abstain = content["abstain"]
-        return cls(
-            task,
-            Calibration.from_json(content["calibration"]),
-            rule_from_json(content["rule"]),
-            None if abstain is None else Abstention.from_json(abstain),
-            tuple(content["notes"]),
-        )
+        try:
+            abstain = content["abstain"]
+            read = cls(
+                task,
+                Calibration.from_json(content["calibration"]),
+                rule_from_json(content["rule"]),
+                None if abstain is None else Abstention.from_json(abstain),
+                tuple(content["notes"]),
+            )
+            read.apply(np.zeros((1, task.n_classes), dtype=np.float32))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise RunError(
+                f"the saved decision is damaged or was made for other labels than these {task.n_classes}: "
+                f"{error!r}; save the model again"
+            ) from None
+        return read
 
     def describe(self) -> list[str]:
         """Return what it does, and what should be known of it, in sentences."""

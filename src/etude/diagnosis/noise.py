@@ -103,10 +103,10 @@ def _counted(scored: Scored) -> Callable[[NDArray[np.float32]], float]:
     """Return the main metric as a function of how often each row counts (N,)."""
     decisions, truth = scored.decisions, scored.truth
     if scored.task.kind != "multilabel":
-        right = (decisions == truth).all(axis=1).astype(np.float32)
+        right = (decisions == truth).all(axis=1).astype(np.float64)
         return lambda weights: float(weights @ right / weights.sum())
-    hits = (decisions & truth).astype(np.float32)
-    both = decisions.astype(np.float32) + truth.astype(np.float32)
+    hits = (decisions & truth).astype(np.float64)
+    both = decisions.astype(np.float64) + truth.astype(np.float64)
 
     def macro_f1(weights: NDArray[np.float32]) -> float:
         hit, counted = weights @ hits, weights @ both

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ACCENT, SECOND, INK, SOFT, RULE, PAPER = (
-    f"var(--{name})" for name in ("accent", "second", "ink", "soft", "rule", "paper")
-)
+ACCENT, SECOND, INK, SOFT, PAPER = (f"var(--{name})" for name in ("accent", "second", "ink", "soft", "paper"))
 COLOURS = tuple(f"var(--{name})" for name in ("accent", "second", "third", "fourth", "fifth", "sixth"))
 SIGNIFICANT = 4
 UNIT = {"domain": [0, 1]}
@@ -90,7 +88,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], *, sentence: str, x: str) -> Sp
         "encoding": {
             "x": across,
             "y": upright,
-            "color": own_colour("own", ACCENT, RULE),
+            "color": own_colour("own", ACCENT, "var(--bar)"),
             "tooltip": [category("name", "model"), quantity("value", x, format=".3f")],
         },
     }

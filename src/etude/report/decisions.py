@@ -44,13 +44,11 @@ def reliability(record: RunRecord) -> Chart | None:
         for name, groups in curves.items()
         for group in groups
     ]
-    wide = scored.task.kind == "multilabel"
-    groups = (
-        f"groups of equal width with {FEWEST} answers or more" if wide else "groups of equally many answers"
-    )
+    several = scored.task.kind == "multilabel"
+    grouped = f"equal width with {FEWEST} answers or more" if several else "equally many answers"
     sentence = (
         f"On the dashed line a probability is as often right as it says; below it the model is too sure "
-        f"({part} part, {groups})."
+        f"({part} part, groups of {grouped})."
     )
     errors = [number_at(record.summary, "calibration", part, when, "ece") for when in ("before", "after")]
     if calibrated and None not in errors:

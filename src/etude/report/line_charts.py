@@ -146,7 +146,8 @@ def _mark(place: float, name: str) -> list[SpecDict]:
 def band_chart(rows: Sequence[Mapping[str, float]], *, sentence: str, x: str, y: str) -> SpecDict:
     """Draw quantiles over epochs: rows with x and the quantiles p10, p25, p50, p75 and p90."""
     values = [{key: brief(value) for key, value in row.items()} for row in rows]
-    across = quantity("x", x, axis={"tickMinStep": 1, "format": "d", "grid": False}, scale={"nice": False})
+    epochs = {"values": evenly([row["x"] for row in rows], 12), "format": "d", "grid": False}
+    across = quantity("x", x, axis=epochs, scale={"nice": False})
 
     def area(low: str, high: str, opacity: float) -> SpecDict:
         return {
