@@ -177,3 +177,17 @@ def test_validate_names_the_mistake(
     assert err.startswith("error: ")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_run_is_explained_on_one_page(trained: Path) -> None:
+    run = trained / "runs" / "tiny"
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["baselines"]) == {"zero_rule", "tfidf_logistic", "frozen_logistic"}
+    verdicts = json.loads((run / "diagnosis.json").read_text())
+    assert [verdict["step"] for verdict in verdicts][:5] == [
+        "convergence", "fit", "baselines", "failures", "confusion",
+    ]  # fmt: skip
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000
+    assert "where is my parcel" in page
+    assert (run / "losses.parquet").exists()

@@ -7,19 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 SHOWN = (
-    "accuracy", "in_scope_accuracy", "oos_recall", "coverage", "balanced_accuracy", "f1", "f1_macro", "f1_micro",
-    "mcc", "roc_auc", "average_precision", "hamming_loss", "loss", "ece",
+    "accuracy", "in_scope_accuracy", "oos_recall", "coverage", "balanced_accuracy", "f1", "f1_macro",
+    "f1_micro", "mcc", "roc_auc", "average_precision", "hamming_loss", "loss", "ece",
 )  # fmt: skip
 """The metrics that a table shows, in this order; all of them are in summary.json."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
 
-def scores_table(
-    scores: Scores, intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None
-) -> str:
+def scores_table(scores: Scores, intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> str:
     """Lay scores out with metrics as rows and parts of the data as columns, with intervals where known.
 
     >>> print(scores_table({"validation": {"accuracy": 0.9, "loss": 0.3}, "test": {"accuracy": 0.875}}))
@@ -41,7 +38,8 @@ def scores_table(
         rows.append([metric, *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 

@@ -80,8 +80,8 @@ class DecisionConfig(Strict):
     )
     thresholds: Thresholds = setting(
         "auto",
-        help="auto is cross_validated, with a threshold of each label, for multilabel tasks, and else the "
-        "likeliest label",
+        help="auto is a threshold of each label for multilabel tasks (cross_validated, or per_label below "
+        "100 held-out rows), and else the likeliest label",
     )
     threshold: Probability = setting(0.5, help="the threshold of thresholds = 'fixed'")
     metric: str = setting(

@@ -77,8 +77,25 @@ def check_held_out(task: Task, config: DecisionConfig, logits: NDArray[Any], tar
         )
     way_out = "training has diverged, so lower optimizer.lr or keep an earlier checkpoint"
     check_finite(logits, "held-out rows", way_out)
-    check_rows(task, config, usable_rows(task, targets))
-    outside = int((~true_labels(task, targets).any(axis=1)).sum())
+    check_targets(task, config, targets)
+
+
+def check_targets(task: Task, config: DecisionConfig, targets: NDArray[Any] | None) -> None:
+    """Refuse held-out rows that cannot serve what is asked for; it needs no logits, so ask before training.
+
+    Args:
+        task: the task.
+        config: what will be fitted.
+        targets: (N, C) of the held-out rows; None where there are none.
+
+    Raises:
+        ConfigError: the settings do not fit the task.
+        DataError: the rows are too few, or none of them is out of scope and some must be.
+    """
+    check_decision(task, config)
+    rows = np.zeros((0, task.n_classes)) if targets is None else targets
+    check_rows(task, config, usable_rows(task, rows))
+    outside = int((~true_labels(task, rows).any(axis=1)).sum()) if len(rows) else 0
     if config.abstain is not None and config.abstain.by == "out_of_scope" and outside < 2:
         raise DataError(
             f"decision.abstain.by is 'out_of_scope' and {outside} held-out rows belong to no class, at least "

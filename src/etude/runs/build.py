@@ -29,6 +29,7 @@ from etude.core.technique import Context, Technique
 from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.data.load import Part, TextData, load_text_data
 from etude.data.text import TextExamples
+from etude.decision.checks import check_targets
 from etude.errors import ConfigError
 from etude.evaluation.metrics import Scores, score
 from etude.evaluation.names import quick_metrics
@@ -160,6 +161,8 @@ def build(
     accelerator = make_accelerator(precision)
     tokenizer = load_tokenizer(config.backbone)
     data = load_text_data(config, tokenizer, reporter)
+    held_out = None if data.validation is None else data.validation.targets.numpy()
+    check_targets(data.task, config.decision, held_out)
     for warning in data.warnings:
         reporter.warn(warning)
     backbone = load_text_backbone(

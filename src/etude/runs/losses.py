@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from etude.diagnosis.evidence import RowLosses
 from etude.errors import RunError
 from etude.evaluation.scored import true_labels
-from etude.runs.build import Run
 from etude.runs.folder import RunFolder
-from etude.techniques.diagnosis.loss_history import LossHistory
+
+if TYPE_CHECKING:  # reading the losses of a run that is over needs no engine
+    from etude.runs.build import Run
 
 LOSSES = "losses.parquet"
 _EPOCH = "epoch_"
@@ -25,6 +26,8 @@ def losses_of(run: Run) -> RowLosses | None:
 
     Epochs that the run did not come to are left out.
     """
+    from etude.techniques.diagnosis.loss_history import LossHistory
+
     kept = [technique for technique in run.plan.techniques.values() if isinstance(technique, LossHistory)]
     if not kept:
         return None
