@@ -38,6 +38,7 @@ from etude.runs.resolve import resolve_techniques
 
 MAY_CHANGE: Mapping[str, Any] = {
     "data": True,
+    "decision": True,
     "run": True,
     "backbone": {"path"},
     "train": {
