@@ -154,7 +154,10 @@ def print_result(result: Result, as_json: bool) -> None:
         say(to_json({"folder": str(folder), **keys}))
         return
     say(scores_table(result.scores, result.intervals))
-    say(f"\ntrained in {result.seconds:,.1f} s, saved in {folder}\n\nnext:")
+    say(f"\ntrained in {result.seconds:,.1f} s, saved in {folder}")
+    if (folder / "report.html").exists():
+        say(f"explained in {folder / 'report.html'}")
+    say("\nnext:")
     say(f"  etude predict {folder} FILE --output labels.csv\n  etude evaluate {folder} FILE")
 
 
