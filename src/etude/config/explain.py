@@ -165,6 +165,11 @@ def _fault(model: type[BaseModel], error: ErrorDetails, where: str) -> tuple[str
     if error["type"] == "value_error":
         reason = str(error.get("ctx", {}).get("error", error["msg"]))
         return path, f"{path}: {reason}" if path else reason
+    if error["type"] == "union_tag_invalid" and field is not None:
+        tag = str(error.get("ctx", {}).get("tag"))
+        known = _kinds(field)
+        expected = _either([repr(kind) for kind in known])
+        return path, f"{path}.kind is {tag!r} and must be {expected}{closest(tag, known)}"
     expected = takes(field.annotation, field.metadata) if field else "a table"
     return path, f"{path or 'the config'} {_given(error, len(keys))} and must be {expected}"
 
@@ -187,12 +192,19 @@ def _locate(
     keys: list[str] = []
     field: FieldInfo | None = None
     table = model
+    kinds: dict[str, type[BaseModel]] = {}
     for position, part in enumerate(location):
         if not isinstance(part, str):
             break
+        if position and part in kinds:  # pydantic names the member of a union; the file does not
+            table = kinds[part]
+            continue
         keys.append(part)
         field = table.model_fields.get(part)
         is_last = position + 1 == len(location)
+        kinds = _kinds(field)
+        if kinds and not is_last:
+            continue
         inner = _model(field)
         if field is not None and get_origin(field.annotation) is dict and not is_last:
             return [*keys, str(location[position + 1])], None, table
@@ -211,10 +223,31 @@ def _unknown_key(table: type[BaseModel], path: str, root: type[BaseModel]) -> st
 
 def _elsewhere(key: str, table: type[BaseModel], root: type[BaseModel]) -> str:
     for section, field in root.model_fields.items():
-        inner = _model(field)
-        if inner is not None and inner is not table and key in inner.model_fields:
-            return f"; it belongs in [{section}]"
+        for inner in _kinds(field).values() or [_model(field)]:
+            if inner is not None and inner is not table and key in inner.model_fields:
+                return _placed(section, inner, table)
     return f"; write it as {_KNOWN_ELSEWHERE[key]}" if key in _KNOWN_ELSEWHERE else ""
+
+
+def _placed(section: str, model: type[BaseModel], given: type[BaseModel]) -> str:
+    """Say where a key belongs; another kind of the same section is named as such."""
+    kind, own = (
+        get_args(m.model_fields["kind"].annotation) if "kind" in m.model_fields else ()
+        for m in (model, given)
+    )
+    if kind and own:
+        return f"; it is a setting of kind = {kind[0]!r}"
+    return f"; it belongs in [{section}]"
+
+
+def _kinds(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
+    """The models of a field that takes one of several tables, by their ``kind``."""
+    found: dict[str, type[BaseModel]] = {}
+    for member in get_args(field.annotation) if field else ():
+        model = get_args(member)[0] if get_origin(member) is Annotated else member
+        if isinstance(model, type) and issubclass(model, BaseModel) and "kind" in model.model_fields:
+            found[get_args(model.model_fields["kind"].annotation)[0]] = model
+    return found
 
 
 def _model(field: FieldInfo | None) -> type[BaseModel] | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,14 @@ class Backbone(nn.Module):
     def put_prefix(self, prefix: nn.Module) -> None:
         """Let learned keys and values stand in front of those of every layer's attention."""
         self.prefix = prefix
+
+    def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write the model into a folder, whole or not at all, with ``metadata`` as its ``etude.json``.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks save")
 
     @property
     def gives_all_layers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Reading: from a config to the checked rows of each part, before anything is tokenized.
+"""Reading: from a config to the checked rows of each part, before anything is prepared.
 
 Parts that are files are read as they are; parts that are a fraction, a count or a fold come out of the
 training file: first the test part, then the validation part of what is left. Fractions are meant of the
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from etude.config.run import Config, DataConfig
 from etude.core.task import Task
-from etude.data.duplicates import fold_text
 from etude.data.folds import make_folds, rows_of_fold
 from etude.data.groups_and_times import read_groups, read_times
 from etude.data.labels import Labels, encode_labels, read_labels
-from etude.data.numeric import read_numbers
+from etude.data.loader import Content, Loader
 from etude.data.out_of_scope import (
     build_scoped_task,
     check_scoped_part,
@@ -30,11 +29,9 @@ from etude.data.out_of_scope import (
     refuse_unknown,
     set_aside,
 )
-from etude.data.sources import read_table
 from etude.data.splits import Rows, split, subsample
 from etude.data.strata import number_groups
 from etude.data.table import Table
-from etude.data.text import check_texts
 from etude.errors import DataError
 
 Part = Literal["train", "validation", "test"]
@@ -42,54 +39,41 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class PartRows:
-    """The checked rows of one part before they are tokenized.
+    """The checked rows of one part before they are prepared.
 
     Attributes:
         table: the file that they come from, with all of its rows.
         labels: the labels of all rows of the file.
         ids: (N,) which of them are the part's, counted from 0.
-        texts, pairs: (N,) the texts, and the second ones if there are any.
+        content: the inputs of the N rows.
         weights: (N,) example weights.
-        numbers: (N, K) the numeric columns.
         groups: (N,) the groups, without ``data.group`` none.
     """
 
     table: Table
     labels: Labels
     ids: Rows
-    texts: list[str]
-    pairs: list[str] | None
+    content: Content
     weights: NDArray[np.float32]
-    numbers: NDArray[np.float64]
     groups: list[str] | None
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.ids)
 
     def take(self, rows: Rows) -> PartRows:
         """Some of the rows."""
-        chosen = rows.tolist()
         return PartRows(
             self.table,
             self.labels,
             self.ids[rows],
-            [self.texts[row] for row in chosen],
-            None if self.pairs is None else [self.pairs[row] for row in chosen],
+            self.content.take(rows),
             self.weights[rows],
-            self.numbers[rows],
-            None if self.groups is None else [self.groups[row] for row in chosen],
+            None if self.groups is None else [self.groups[row] for row in rows.tolist()],
         )
 
     def targets(self, task: Task) -> NDArray[np.float32]:
         """The targets (N, C); zeros for a row out of scope."""
         return encode_labels(self.labels, task, self.ids)
-
-    def fingerprints(self) -> list[str]:
-        """What makes two rows the same: their texts, but for case and white space."""
-        texts = [fold_text(text) for text in self.texts]
-        if self.pairs is None:
-            return texts
-        return [f"{a}\0{fold_text(b)}" for a, b in zip(texts, self.pairs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -109,21 +93,21 @@ class Parts:
     notes: list[str]
 
 
-def read_parts(config: Config) -> Parts:
+def read_parts(config: Config, loader: Loader) -> Parts:
     """Read and check all rows that a config names, and split them into parts.
 
     The rows of the test part come out readable: who calls this before the final scoring must not use them
-    for anything but checks, and :func:`~etude.data.load.load_text_data` locks them at once.
+    for anything but checks, and :func:`~etude.data.load.load_data` locks them at once.
 
     Raises:
-        DataError: a file, a row, a text, a label, a number, a group, a time or a weight cannot be used, or
-            the parts do not fit each other.
+        DataError: a file, a row, an input, a label, a group, a time or a weight cannot be used, or the
+            parts do not fit each other.
     """
     data = config.data
-    table = read_table(data.train, role="train")
+    table = loader.open(data.train, "train")
     written = read_labels(table, data.labels, data.label_separator)
     labels = set_aside(written, data.out_of_scope)
-    whole = _check_rows(data, table, labels)
+    whole = _check_rows(data, table, labels, loader)
     task = build_scoped_task(config.task, labels, data.out_of_scope)
     targets = whole.targets(task)
     drawn, notes = _draw(config, task, whole, targets)
@@ -134,7 +118,7 @@ def read_parts(config: Config) -> Parts:
         if part in drawn:
             rows[part] = whole.take(drawn[part])
         elif isinstance(choice, str):
-            rows[part] = _read_part(data, choice, part, written, task)
+            rows[part] = _read_part(data, choice, part, written, task, loader)
     if data.out_of_scope is not None:
         refuse_unknown(data.out_of_scope, [labels, *(part.labels for part in rows.values())])
         notes += _note_out_of_scope(data.out_of_scope, labels, drawn["train"], rows.get("validation"))
@@ -231,26 +215,24 @@ def _refuse_shared_groups(data: DataConfig, parts: Mapping[Part, PartRows]) -> N
             )
 
 
-def _read_part(data: DataConfig, path: str, part: Part, like: Labels, task: Task) -> PartRows:
-    table = read_table(path, role=part)
+def _read_part(data: DataConfig, path: str, part: Part, like: Labels, task: Task, loader: Loader) -> PartRows:
+    table = loader.open(path, part)
     written = read_labels(table, data.labels, data.label_separator, like=like)
     labels = set_aside(written, data.out_of_scope)
     check_scoped_part(labels, task, like.table.path, data.out_of_scope)
     # Only the training file cannot do without the weights and the groups asked for.
     absent = {key: None for key in ("weight", "group") if getattr(data, key) not in table.columns}
-    return _check_rows(data.model_copy(update=absent), table, labels)
+    return _check_rows(data.model_copy(update=absent), table, labels, loader)
 
 
-def _check_rows(data: DataConfig, table: Table, labels: Labels) -> PartRows:
-    """Check every text, weight, number and group of a file."""
+def _check_rows(data: DataConfig, table: Table, labels: Labels, loader: Loader) -> PartRows:
+    """Check every input, weight and group of a file."""
     return PartRows(
         table,
         labels,
         np.arange(table.rows),
-        check_texts(table, data.text),
-        None if data.text_pair is None else check_texts(table, data.text_pair),
+        loader.read(table),
         _read_weights(table, data.weight),
-        read_numbers(table, data.numeric, fill=data.numeric_missing == "mean"),
         None if data.group is None else read_groups(table, data.group),
     )
 

@@ -16,17 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from etude.backbones.text import TextBackbone
-from etude.config.run import Config
-from etude.core.plan import Plan
+from etude.core.backbone import Backbone
 from etude.core.predict import evaluation_mode
-from etude.data.load import TextData
 from etude.decision.affine import affine
 from etude.decision.calibration import NONE
 from etude.decision.postprocessor import Decision
+from etude.runs.build import Run
 
 
-def save_model(backbone: TextBackbone, folder: Path, metadata: dict[str, Any], decision: Decision) -> None:
+def save_model(backbone: Backbone, folder: Path, metadata: dict[str, Any], decision: Decision) -> None:
     """Write the model's folder; the backbone is afterwards as it was before."""
     with calibrated_head(backbone, decision) as folded:
         told: dict[str, Any] = {"decision": decision.to_json()}
@@ -39,7 +37,7 @@ def save_model(backbone: TextBackbone, folder: Path, metadata: dict[str, Any], d
 
 
 @contextmanager
-def calibrated_head(backbone: TextBackbone, decision: Decision) -> Iterator[bool]:
+def calibrated_head(backbone: Backbone, decision: Decision) -> Iterator[bool]:
     """Within this context the head gives calibrated logits, where it can; says whether it does."""
     wanted_map, head = affine(decision), backbone.head
     n_classes = decision.task.n_classes
@@ -83,21 +81,19 @@ def _logits(head: nn.Module, probe: Tensor) -> Tensor:
     return logits
 
 
-def model_metadata(data: TextData, config: Config, plan: Plan) -> dict[str, Any]:
+def model_metadata(run: Run) -> dict[str, Any]:
     """What ``etude.json`` says of a saved model, beside its architecture and its decision."""
+    columns = run.config.data
     return {
         "format": 1,
-        "task": data.task.kind,
-        "labels": list(data.task.labels),
-        "techniques": sorted({entry.technique for entry in plan.entries()}),
+        "task": run.data.task.kind,
+        "labels": list(run.data.task.labels),
+        "techniques": sorted({entry.technique for entry in run.plan.entries()}),
         "input": {
-            "kind": config.backbone.kind,
-            "text": config.data.text,
-            "text_pair": config.data.text_pair,
-            "numeric": None if data.scale is None else data.scale.to_json(),
-            "labels": config.data.labels,
-            "label_separator": config.data.label_separator,
-            "out_of_scope": config.data.out_of_scope,
-            "max_length": config.backbone.max_length,
+            "kind": run.config.backbone.kind,
+            "labels": columns.labels,
+            "label_separator": columns.label_separator,
+            "out_of_scope": columns.out_of_scope,
+            **run.kind.schema(run.data),
         },
     }

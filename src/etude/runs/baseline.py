@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etude.backbones.text import load_text_backbone, load_tokenizer
 from etude.config.run import Config
+from etude.core.examples import Examples
 from etude.core.observe import Reporter
 from etude.core.predict import Subset, predict
 from etude.core.task import Task
-from etude.data.load import TextData, TextPart, load_text_data
+from etude.data.load import Data, Prepared, load_data
 from etude.data.read import Part
-from etude.data.text import TextExamples
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.errors import EtudeError
 from etude.evaluation.baselines import ZERO_RULE, Baseline, BaselinePart, fit_baselines
 from etude.evaluation.bootstrap import bootstrap
 from etude.evaluation.metrics import Metrics, Scores
+from etude.kinds import Kind, kind_of
 from etude.runs.build import Run, choose_precision, make_accelerator
 
 WITH_INTERVAL = ("accuracy", "f1_macro", "f1_micro", "in_scope_accuracy", "oos_recall")
@@ -71,15 +71,15 @@ def baseline(
         EtudeError: the data or the backbone cannot be used, or a name is unknown.
     """
     reporter = reporter or Reporter()
-    tokenizer = load_tokenizer(config.backbone)
-    data = load_text_data(config, tokenizer, reporter)
+    kind = kind_of(config)
+    data = load_data(config, kind.loader(), reporter)
     for warning in data.warnings:
         reporter.warn(warning)
     accelerator = make_accelerator(choose_precision(config.train.precision))
     if data.test is not None:
         # Baselines are fitted to training rows and decided on validation rows; these are only scored.
         data.test.unlock()
-    return _baselines(config, data, tokenizer, accelerator, only, reporter)
+    return _baselines(config, data, kind, accelerator, only, reporter)
 
 
 def run_baselines(
@@ -90,14 +90,14 @@ def run_baselines(
     Its backbone has changed in training, so that the checkpoint is opened once more. The test part must have
     been unlocked. With several processes all take part, because they share the forward passes.
     """
-    found = _baselines(run.config, run.data, run.tokenizer, run.accelerator, only, reporter or Reporter())
+    found = _baselines(run.config, run.data, run.kind, run.accelerator, only, reporter or Reporter())
     return {name: scores.to_json() for name, scores in found.items()}
 
 
 def _baselines(
     config: Config,
-    data: TextData,
-    tokenizer: Any,
+    data: Data,
+    kind: Kind,
     accelerator: Any,
     only: Collection[str] | None,
     reporter: Reporter,
@@ -109,9 +109,7 @@ def _baselines(
 
     def features(part: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if not untouched:
-            backbone = load_text_backbone(
-                config.backbone, data.task, seed=config.seed, tokenizer=tokenizer, scale=data.scale
-            )
+            backbone = kind.backbone(data.task, data)
             untouched.append(accelerator.prepare_model(backbone, evaluation_mode=True))
         found: NDArray[np.float32] = predict(
             untouched[0],
@@ -138,11 +136,11 @@ def _baselines(
         return {name: score_baseline(found, targets, config) for name, found in fitted.items()}
 
 
-def _parts(data: TextData) -> dict[str, TextPart]:
+def _parts(data: Data) -> dict[str, Prepared]:
     """The parts that there are, by name; the test part must have been unlocked."""
-    examples: dict[Part, TextExamples | None] = {"train": data.train, "validation": data.validation}
-    found: dict[str, TextPart] = {
-        name: TextPart(part, data.texts[name], data.pairs.get(name, []), data.rows[name])
+    examples: dict[Part, Examples | None] = {"train": data.train, "validation": data.validation}
+    found: dict[str, Prepared] = {
+        name: Prepared(part, data.texts[name], data.pairs.get(name, []), data.rows[name])
         for name, part in examples.items()
         if part is not None
     }
@@ -151,8 +149,8 @@ def _parts(data: TextData) -> dict[str, TextPart]:
     return found
 
 
-def _inputs(part: TextPart) -> BaselinePart:
-    numbers = part.examples.numbers
+def _inputs(part: Prepared) -> BaselinePart:
+    numbers = getattr(part.examples, "numbers", None)
     return BaselinePart(
         texts=part.texts,
         targets=part.examples.targets.numpy(),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +16,20 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from etude.backbones.text import TextBackbone, load_saved, load_text_backbone, load_tokenizer
 from etude.config.run import Config
 from etude.core.backbone import Backbone
 from etude.core.engine import Engine, Settings
 from etude.core.examples import Examples
-from etude.core.groups import describe_parameters
 from etude.core.observe import Reporter
-from etude.core.phases import GROUPS, OPTIMIZER
 from etude.core.plan import Plan, refuse_early
 from etude.core.technique import Context, Technique
 from etude.core.timetable import batch_sizes, build_timed_plan
-from etude.data.load import Part, TextData, load_text_data
-from etude.data.text import TextExamples
+from etude.data.load import Data, Part, load_data
 from etude.decision.checks import check_targets
 from etude.errors import ConfigError
 from etude.evaluation.metrics import Scores, score
 from etude.evaluation.names import quick_metrics
+from etude.kinds import Kind, kind_of, open_saved
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
 
@@ -53,16 +50,16 @@ class Run:
     """Everything that a run is made of, ready to be trained."""
 
     config: Config
-    data: TextData
-    backbone: TextBackbone
-    tokenizer: Any
+    kind: Kind
+    data: Data
+    backbone: Backbone
     plan: Plan
     engine: Engine
     accelerator: Any
 
-    def parts(self) -> dict[Part, TextExamples]:
+    def parts(self) -> dict[Part, Examples]:
         """The parts that may be read before the final scoring, by name; the test part is locked."""
-        found: dict[Part, TextExamples] = {"train": self.data.train}
+        found: dict[Part, Examples] = {"train": self.data.train}
         if self.data.validation is not None:
             found["validation"] = self.data.validation
         return found
@@ -88,11 +85,10 @@ class Run:
         """
         digest = hashlib.sha256()
         for name, part in self.parts().items():
-            for array in (self.data.rows[name], part.lengths, part.targets, part.weights, part.numbers):
-                if array is not None:
-                    digest.update(np.ascontiguousarray(array).tobytes())
-            for text in (*self.data.texts[name], *self.data.pairs.get(name, ())):
-                digest.update(text.encode() + b"\0")
+            digest.update(np.ascontiguousarray(self.data.rows[name]).tobytes())
+            for _, value in sorted(vars(part).items()):
+                if isinstance(value, Tensor | np.ndarray):
+                    digest.update(np.ascontiguousarray(value).tobytes())
         settings = self.config.model_dump(mode="json", exclude=MAY_CHANGE)
         config = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         return {"data": digest.hexdigest(), "config": config.hexdigest()}
@@ -160,15 +156,13 @@ def build(
     precision = choose_precision(config.train.precision)
     refuse_early(resolve_techniques(config, None))
     accelerator = make_accelerator(precision)
-    tokenizer = load_tokenizer(config.backbone)
-    data = load_text_data(config, tokenizer, reporter)
+    kind = kind_of(config)
+    data = load_data(config, kind.loader(), reporter)
     held_out = None if data.validation is None else data.validation.targets.numpy()
     check_targets(data.task, config.decision, held_out)
     for warning in data.warnings:
         reporter.warn(warning)
-    backbone = load_text_backbone(
-        config.backbone, data.task, seed=config.seed, tokenizer=tokenizer, scale=data.scale
-    )
+    backbone = kind.backbone(data.task, data)
     per_epoch = -(-len(data.train) // config.train.batch_size)
 
     @cache
@@ -197,12 +191,7 @@ def build(
     plan = build_timed_plan(make_techniques, context, data.train, config.train.max_steps)
     for warning in plan.warnings:
         reporter.warn(warning)
-    if config.backbone.compact_vocabulary and _embeddings_without_decay(plan):
-        # The test part's words are left out too: a wider table would round sums differently, and with
-        # them the weights. Tokens outside of the table are read from its copy, with the same result.
-        parts = (data.train, data.validation)
-        backbone.compact(np.unique(np.concatenate([p.vocabulary for p in parts if p is not None])))
-
+    kind.before_training(backbone, data, plan)
     watched = quick_metrics(data.task.kind, data.task.n_classes)
 
     def score_part(logits: Tensor, examples: Examples) -> Scores:
@@ -219,36 +208,21 @@ def build(
         score=score_part,
         reporter=reporter,
     )
-    # What the model phase returns is of the same class.
-    trained = cast("TextBackbone", engine.backbone)
-    return Run(config, data, trained, tokenizer, plan, engine, accelerator)
+    return Run(config, kind, data, engine.backbone, plan, engine, accelerator)
 
 
-def _embeddings_without_decay(plan: Plan) -> bool:
-    """Whether embedding rows that never occur stay as they are, so that they may be left out.
-
-    Weight decay would shrink them, and an average or a perturbation of zero gradients leaves them.
-    """
-    spec = plan.one(OPTIMIZER)
-    embeddings = [p for p in describe_parameters(plan.context.backbone) if p.in_embedding]
-    ruled = all(any(rule(p).no_decay for rule in plan.many(GROUPS)) for p in embeddings)
-    return spec is not None and (spec.weight_decay == 0 or ruled)
-
-
-def _load_teacher(path: str, data: TextData, accelerator: Any) -> Backbone:
+def _load_teacher(path: str, data: Data, accelerator: Any) -> Backbone:
     folder, labels = find_model(Path(path)), data.task.labels
-    theirs = read_metadata(folder)["labels"]
+    metadata = read_metadata(folder)
+    theirs = metadata["labels"]
     if tuple(theirs) != labels:
         raise ConfigError(
             f"the teacher {path} predicts {len(theirs)} labels that are not this task's {len(labels)} in "
             "the same order; train it on the same labels"
         )
-    teacher = load_saved(folder)
-    if teacher.scale not in (None, data.scale):
-        raise ConfigError(
-            f"the teacher {path} reads {', '.join(teacher.scale.columns)} beside the text, scaled as its own "
-            "training rows were; train it on this run's rows and data.numeric, or on the text alone"
-        )
+    saved = open_saved(folder, metadata)
+    saved.refuse_teaching(data, path)
+    teacher = saved.backbone
     teacher.requires_grad_(requires_grad=False)
     prepared: Backbone = accelerator.prepare_model(teacher.eval(), evaluation_mode=True)
     return prepared

@@ -18,6 +18,7 @@ from etude.data.table import Table
 from etude.errors import RunError
 from etude.evaluation.bootstrap import bootstrap
 from etude.evaluation.metrics import Metrics, Scores
+from etude.kinds import kind_of
 from etude.runs.folder import CONFIG, RunFolder, find_model
 from etude.runs.model import CHUNK, Classifier
 
@@ -86,6 +87,6 @@ def _test_part(path: Path) -> Iterator[Table]:
         raise RunError(f"{path} names no test part; say which data to score: etude evaluate {path} DATA")
     if isinstance(config.data.test, str):
         return stream_rows(config.data.test, CHUNK)
-    part = read_parts(config).rows["test"]
+    part = read_parts(config, kind_of(config).loader()).rows["test"]
     starts = range(0, len(part.ids), CHUNK)
     return (part.table.take(part.ids[start : start + CHUNK].tolist()) for start in starts)

@@ -29,7 +29,7 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
         f"task         {data['task']}, {len(data['labels'])} labels",
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         *_beside_the_text(data),
-        f"backbone     {config.backbone.path}, pooling {run.backbone.pooling}",
+        f"backbone     {run.kind.describe(run.backbone)}",
         f"precision    {data['precision']} on {data['device']}",
         f"steps        {_steps(data)}",
         f"cost         {data['passes']:g} passes a step",

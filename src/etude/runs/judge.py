@@ -17,7 +17,7 @@ from etude.config.run import Config
 from etude.core.observe import Reporter
 from etude.core.predict import Subset, predict
 from etude.core.rng import numpy_generator
-from etude.data.load import Part, TextPart
+from etude.data.load import Part, Prepared
 from etude.data.splits import Rows
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.evaluation.bootstrap import bootstrap
@@ -77,9 +77,9 @@ def judge(run: Run, reporter: Reporter) -> Judgement:
     """
     config, data = run.config, run.data
     logits: dict[str, NDArray[np.float32]] = {}
-    parts: dict[str, tuple[TextPart, Rows]] = {}
+    parts: dict[str, tuple[Prepared, Rows]] = {}
 
-    def show(name: Part, part: TextPart) -> None:
+    def show(name: Part, part: Prepared) -> None:
         rows = _rows_to_score(name, len(part), config.seed)
         examples = part.examples if len(rows) == len(part) else Subset(part.examples, rows)
         found = predict(
@@ -88,7 +88,7 @@ def judge(run: Run, reporter: Reporter) -> Judgement:
         logits[name], parts[name] = found.numpy(), (part, rows)
 
     for name, examples in run.parts().items():
-        show(name, TextPart(examples, data.texts[name], data.pairs.get(name, []), data.rows[name]))
+        show(name, Prepared(examples, data.texts[name], data.pairs.get(name, []), data.rows[name]))
     if data.validation is None:
         decision = Decision.plain(data.task)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etude.backbones.text import TextBackbone, load_saved, load_saved_tokenizer
+from etude.core.examples import Examples
 from etude.core.observe import Reporter
 from etude.core.predict import predict
 from etude.core.task import Task, make_task
-from etude.data.numeric import read_numbers
 from etude.data.sources import stream_rows
 from etude.data.table import Table
-from etude.data.text import build_text_examples, check_texts
 from etude.data.writer import RowWriter
 from etude.decision.postprocessor import Decision
-from etude.errors import DataError
+from etude.kinds import open_saved
 from etude.runs.build import choose_precision, make_accelerator
 from etude.runs.folder import read_metadata
 
@@ -57,9 +55,8 @@ class Classifier:
         self.task: Task = make_task(self.metadata["task"], self.metadata["labels"])
         self.decision = Decision.from_json(self.task, self.metadata["decision"])
         self._accelerator = make_accelerator(choose_precision(precision))
-        self._backbone: TextBackbone = load_saved(folder)
-        self._tokenizer = load_saved_tokenizer(folder)
-        self._model = self._accelerator.prepare_model(self._backbone, evaluation_mode=True)
+        self._saved = open_saved(folder, self.metadata)
+        self._model = self._accelerator.prepare_model(self._saved.backbone, evaluation_mode=True)
 
     def predict_proba(
         self,
@@ -81,45 +78,13 @@ class Classifier:
         return self.decision.apply(self._logits_of(texts, pairs, reporter))[0]
 
     def _logits_of(
-        self, texts: Sequence[Any], pairs: Sequence[str] | None, reporter: Reporter | None
+        self, inputs: Sequence[Any], pairs: Sequence[str] | None, reporter: Reporter | None
     ) -> NDArray[np.float32]:
-        if any(isinstance(row, Mapping) for row in texts):
-            return self.logits_of_table(_table_of(texts, pairs), reporter=reporter)
-        return self._logits(texts, pairs, None, reporter=reporter, place="text {}".format)
-
-    def _logits(
-        self,
-        texts: Sequence[Any],
-        pairs: Sequence[str] | None,
-        numbers: NDArray[np.float32] | None,
-        *,
-        reporter: Reporter | None,
-        place: Callable[[int], str],
-    ) -> NDArray[np.float32]:
-        """Return the logits (N, C) of N texts with their standardised numbers (N, K), if any."""
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"{place(row)} is {text!r}; a text that is not empty is expected")
-        if len(texts) == 0:
+        if len(inputs) == 0:
             return np.zeros((0, self.task.n_classes), dtype=np.float32)
-        scale = self._backbone.scale
-        if scale is not None and numbers is None:
-            example = ", ".join(f"{name!r}: ..." for name in (self.metadata["input"]["text"], *scale.columns))
-            raise DataError(
-                f"this model reads {', '.join(scale.columns)} beside the text and was given texts alone; "
-                f"give rows as {{{example}}}"
-            )
-        examples = build_text_examples(
-            texts,
-            pairs,
-            None,
-            None,
-            self._tokenizer,
-            self.metadata["input"]["max_length"],
-            reporter or Reporter(),
-            place=place,
-            numbers=numbers,
-        )
+        return self._logits(self._saved.examples_of(inputs, pairs, reporter or Reporter()), reporter)
+
+    def _logits(self, examples: Examples, reporter: Reporter | None) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = predict(
             self._model, examples, self._accelerator, reporter=reporter
         ).numpy()
@@ -180,13 +145,7 @@ class Classifier:
         Raises:
             DataError: a column is missing, or a cell holds no text or no number.
         """
-        schema = self.metadata["input"]
-        texts = check_texts(table, text or schema["text"])
-        pairs = check_texts(table, schema["text_pair"]) if schema["text_pair"] else None
-        scale, numbers = self._backbone.scale, None
-        if scale is not None:
-            numbers = scale.apply(read_numbers(table, scale.columns, fill=scale.fill))
-        return self._logits(texts, pairs, numbers, reporter=reporter, place=table.line)
+        return self._logits(self._saved.examples(table, reporter or Reporter(), text), reporter)
 
     def _predicted(self, table: Table, text: str | None) -> dict[str, list[Any]]:
         probabilities, decisions = self.decision.apply(self.logits_of_table(table, text))
@@ -197,19 +156,3 @@ class Classifier:
         rounded = probabilities.astype(np.float64).round(6)
         columns |= {f"p:{label}": rounded[:, c].tolist() for c, label in enumerate(self.task.labels)}
         return columns
-
-
-def _table_of(rows: Sequence[Any], pairs: Sequence[str] | None) -> Table:
-    """Return rows from Python as a table; they are counted from 0 there.
-
-    Raises:
-        DataError: not all are mappings, or second texts stand beside them.
-    """
-    if pairs is not None:
-        raise DataError("pairs stand beside rows, which hold their second texts themselves; leave pairs out")
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise DataError(f"row {number} is {row!r} and others are mappings; give all rows in one way")
-    columns = dict.fromkeys(name for row in rows for name in row)
-    values = {name: [row.get(name) for row in rows] for name in columns}
-    return Table("the list of rows", values, range(len(rows)))

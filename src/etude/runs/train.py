@@ -143,9 +143,7 @@ def _judge(run: Run, folder: RunFolder, reporter: Reporter, trained_in: float) -
     with final_weights(config, run.engine):
         judgement = judge(run, reporter)
         if main:
-            save_model(
-                run.backbone, folder.model, model_metadata(run.data, config, run.plan), judgement.decision
-            )
+            save_model(run.backbone, folder.model, model_metadata(run), judgement.decision)
     for note in judgement.notes:
         reporter.line(note)
     history = folder.history() if main else ()
