@@ -17,6 +17,7 @@ from etude.data.loader import Loader
 from etude.data.lock import Locked
 from etude.data.read import Part, PartRows, Parts, read_parts
 from etude.data.splits import Rows
+from etude.data.table import Table
 
 __all__ = ["Data", "Part", "Prepared", "load_data"]
 
@@ -73,17 +74,25 @@ class Data:
     notes: list[str] = field(default_factory=list)
 
 
-def load_data(config: Config, loader: Loader, reporter: Reporter) -> Data:
+def load_data(
+    config: Config, loader: Loader, reporter: Reporter, tables: Mapping[str, Table] | None = None
+) -> Data:
     """Read, check, split and prepare the parts that the config names.
 
     The test part is read so that its rows are checked before training and shared rows are counted, and is
     then locked.
 
+    Args:
+        config: the run's.
+        loader: of its kind of data, made anew.
+        reporter: shows bars.
+        tables: tables in memory in the place of files, by part.
+
     Raises:
         DataError: a file, a row, an input, a label or a weight cannot be used, or the parts do not fit each
             other.
     """
-    found = read_parts(config, loader)
+    found = read_parts(config, loader, tables)
     loader.fit(found.rows["train"].content)
     parts = {name: _prepare(part, found.task, loader, reporter) for name, part in found.rows.items()}
     train, validation, test = parts["train"], parts.get("validation"), parts.pop("test", None)

@@ -93,18 +93,23 @@ class Parts:
     notes: list[str]
 
 
-def read_parts(config: Config, loader: Loader) -> Parts:
+def read_parts(config: Config, loader: Loader, tables: Mapping[str, Table] | None = None) -> Parts:
     """Read and check all rows that a config names, and split them into parts.
 
     The rows of the test part come out readable: who calls this before the final scoring must not use them
     for anything but checks, and :func:`~etude.data.load.load_data` locks them at once.
+
+    Args:
+        config: the run's.
+        loader: of its kind of data.
+        tables: tables in memory in the place of files, by part.
 
     Raises:
         DataError: a file, a row, an input, a label, a group, a time or a weight cannot be used, or the
             parts do not fit each other.
     """
     data = config.data
-    table = loader.open(data.train, "train")
+    table = (tables or {}).get("train") or loader.open(data.train, "train")
     written = read_labels(table, data.labels, data.label_separator)
     labels = set_aside(written, data.out_of_scope)
     whole = _check_rows(data, table, labels, loader)

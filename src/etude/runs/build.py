@@ -25,6 +25,7 @@ from etude.core.plan import Plan, refuse_early
 from etude.core.technique import Context, Technique
 from etude.core.timetable import batch_sizes, build_timed_plan
 from etude.data.load import Data, Part, load_data
+from etude.data.table import Table
 from etude.decision.checks import check_targets
 from etude.errors import ConfigError
 from etude.evaluation.metrics import Scores, score
@@ -145,8 +146,14 @@ def build(
     config: Config,
     *,
     reporter: Reporter | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> Run:
     """Read the data, open the backbone, resolve the plan, and return a run ready to train.
+
+    Args:
+        config: what to train.
+        reporter: who tells of progress.
+        tables: tables in memory in the place of files, by part.
 
     Raises:
         EtudeError: anything in the config, the data or the backbone that cannot be used.
@@ -157,7 +164,7 @@ def build(
     refuse_early(resolve_techniques(config, None))
     accelerator = make_accelerator(precision)
     kind = kind_of(config)
-    data = load_data(config, kind.loader(), reporter)
+    data = load_data(config, kind.loader(), reporter, tables)
     held_out = None if data.validation is None else data.validation.targets.numpy()
     check_targets(data.task, config.decision, held_out)
     for warning in data.warnings:
