@@ -136,6 +136,11 @@ class BackboneConfig(Strict):
         help="train only the embedding rows that occur in the data: same result, half the optimizer's work",
     )
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights that were trained before."""
+        return True
+
 
 class TrainConfig(Strict):
     """How long, how large and how precise."""

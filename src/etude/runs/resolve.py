@@ -24,7 +24,20 @@ RECOMMENDED: Mapping[str, Mapping[str, Any]] = {
     "training_dynamics": {},
     "loss_history": {},
 }
-"""The default recipe; ``docs/defaults.md`` has the measurements that chose it."""
+"""The default recipe for a network that was trained before; ``docs/defaults.md`` has the measurements that
+chose it."""
+
+FRESH: Mapping[str, Mapping[str, Any]] = {
+    "no_decay": {},
+    "clip": {},
+    "warmup": {},
+    "training_dynamics": {},
+    "loss_history": {},
+}
+"""The same for a network that starts from random weights, whose head is no fresher than what is under it."""
+
+FRESH_OPTIMIZER: Mapping[str, Any] = {"lr": 1e-3}
+"""Settings of the default optimizer for such a network: it has further to go than a trained one."""
 
 RANDOM_HEAD_FACTOR = 100.0
 """The recommended factor of head_lr where the head does not start from a probe and has far to go."""
@@ -66,6 +79,8 @@ def resolve_techniques(
     where = {name: f"techniques.{name}" for name in chosen}
     for section, (phase, default) in SLOTS.items():
         table = dict(getattr(config, section))
+        if section == "optimizer" and not config.backbone.pretrained and table.get("name", default) == default:
+            table = {**FRESH_OPTIMIZER, **table}
         name = table.pop("name", default or (task and task.default_loss))
         if name is None:
             continue
@@ -77,7 +92,7 @@ def resolve_techniques(
     for name, table in techniques_for_final(config, chosen).items():
         chosen[name], where[name] = table, "train.final"
     if config.defaults:
-        for name, settings in RECOMMENDED.items():
+        for name, settings in (RECOMMENDED if config.backbone.pretrained else FRESH).items():
             needs = technique_class(name).facts.needs
             able = capabilities is None or needs <= capabilities
             if name not in off and able and _fits(name, chosen):
