@@ -32,14 +32,18 @@ if TYPE_CHECKING:
         train,
         validate,
     )
+    from etude.scikit import ImageClassifier, TableClassifier, TextClassifier
 
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "Config",
     "Evaluation",
+    "ImageClassifier",
     "Prediction",
     "Result",
+    "TableClassifier",
+    "TextClassifier",
     "baseline",
     "check_data",
     "compare",
@@ -55,11 +59,15 @@ __all__ = [
     "validate",
 ]
 
+ESTIMATORS = ("ImageClassifier", "TableClassifier", "TextClassifier")
+"""Classes with scikit-learn's contract."""
 
 register_when_transformers_loads()
 
 
 def __getattr__(name: str) -> Any:
+    if name in ESTIMATORS:
+        return getattr(import_module("etude.scikit"), name)
     if name in __all__:
         return getattr(import_module("etude.api"), name)
     raise AttributeError(f"module 'etude' has no attribute {name!r}")

@@ -79,7 +79,11 @@ def resolve_techniques(
     where = {name: f"techniques.{name}" for name in chosen}
     for section, (phase, default) in SLOTS.items():
         table = dict(getattr(config, section))
-        if section == "optimizer" and not config.backbone.pretrained and table.get("name", default) == default:
+        if (
+            section == "optimizer"
+            and not config.backbone.pretrained
+            and table.get("name", default) == default
+        ):
             table = {**FRESH_OPTIMIZER, **table}
         name = table.pop("name", default or (task and task.default_loss))
         if name is None:
