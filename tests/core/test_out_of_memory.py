@@ -66,7 +66,7 @@ def test_a_failed_attempt_leaves_no_trace(name: str) -> None:
 
 
 def test_no_room_for_one_row_is_an_error() -> None:
-    with pytest.raises(RunError, match=r"does not suffice for a single row; lower backbone\.max_length"):
+    with pytest.raises(RunError, match=r"does not suffice for one row; lower backbone\.max_length"):
         train_in_little_memory({}, Setup("table"), 0, ERRORS[0], Told())
 
 

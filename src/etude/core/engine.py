@@ -243,7 +243,7 @@ class Engine:
 
     def show_training_rows(self) -> None:
         """Run the training rows through the model, in the mode in which it trains, without gradients."""
-        show(self.model, self._features.of(self.train), self.accelerator, self.reporter)
+        show(self.plan, self.model, self._features.of(self.train), self.accelerator, self.reporter)
 
     def evaluate(self) -> dict[str, float]:
         """Score the validation part with the weights to keep, and log the scores."""

@@ -24,10 +24,13 @@ SHOWN_TOGETHER = 64
 
 
 class Feed:
-    """The macro-batches of each epoch, a function of the plan, the epoch and nothing else."""
+    """The macro-batches of each epoch, a function of the plan, the epoch and nothing else.
+
+    An epoch shows the labelled rows, which come first; techniques add rows without labels.
+    """
 
     def __init__(self, plan: Plan, train: Examples, batch_size: int) -> None:
-        self._train, self._batch_size = train, batch_size
+        self._train, self._batch_size, self._n_rows = train, batch_size, plan.context.n_rows
         self._change_view = plan.many(phases.DATA)
         self._sample = plan.one(phases.SAMPLE)
         self._choose_size = plan.one(phases.BATCH_SIZE)
@@ -53,8 +56,8 @@ class Feed:
 
     def _draw(self, moment: Moment) -> tuple[View, Rows]:
         """The epoch's view, and the positions in it that are shown."""
-        train = self._train
-        view = View(np.arange(len(train)), train.targets, train.weights, train.lengths)
+        train, n = self._train, self._n_rows
+        view = View(np.arange(n), train.targets[:n], train.weights[:n], train.lengths[:n])
         for change in self._change_view:
             view = change(view, moment)
         return view, np.arange(len(view.rows)) if self._sample is None else self._sample(view, moment)
@@ -106,13 +109,15 @@ def start_model(plan: Plan, backbone: Backbone, train: Examples, cache: FeatureC
     """Let the technique of the start phase give the fresh head its first weights."""
     start = plan.one(phases.START)
     if start is not None:
-        start(backbone, lambda rows: cache.compute(train, rows), train.targets, train.weights)
+        n = plan.context.n_rows
+        start(backbone, lambda rows: cache.compute(train, rows), train.targets[:n], train.weights[:n])
 
 
-def show(model: Any, examples: Examples, accelerator: Any, reporter: Reporter) -> None:
-    """Run examples through the model in its present mode, without gradients, in their own order."""
-    with torch.no_grad(), reporter.bar("statistics", len(examples), "rows") as bar:
-        for start in range(0, len(examples), SHOWN_TOGETHER):
-            rows = np.arange(start, min(start + SHOWN_TOGETHER, len(examples)))
+def show(plan: Plan, model: Any, examples: Examples, accelerator: Any, reporter: Reporter) -> None:
+    """Run the labelled rows through the model in its present mode, without gradients, in their own order."""
+    n = plan.context.n_rows
+    with torch.no_grad(), reporter.bar("statistics", n, "rows") as bar:
+        for start in range(0, n, SHOWN_TOGETHER):
+            rows = np.arange(start, min(start + SHOWN_TOGETHER, n))
             model({name: value.to(accelerator.device) for name, value in examples.inputs(rows).items()})
             bar.advance(len(rows))

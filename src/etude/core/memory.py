@@ -18,7 +18,7 @@ def step_within_memory(step: Step, batch: Batch, moment: Moment, reporter: Repor
     again: its batch is frozen and its draws are keyed.
 
     Raises:
-        RunError: memory does not suffice for a single row.
+        RunError: memory does not suffice for one row.
     """
     while True:
         try:
@@ -28,9 +28,7 @@ def step_within_memory(step: Step, batch: Batch, moment: Moment, reporter: Repor
                 raise
             size = min(step.micro_batch_size, len(batch)) // 2
             if size == 0:
-                raise RunError(
-                    "memory does not suffice for a single row; lower backbone.max_length"
-                ) from None
+                raise RunError("memory does not suffice for one row; lower backbone.max_length") from None
         # Out of the except block, so that the error no longer keeps the failed pass's tensors.
         step.micro_batch_size = size
         if torch.cuda.is_available():

@@ -6,6 +6,7 @@ clashes that techniques declare are refused here, each with the reason and the w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -79,11 +80,7 @@ class Plan:
 
     def passes(self) -> float:
         """Forward-and-backward passes of one step, as a multiple of a plain one."""
-        acting = {entry.technique for entry in self._entries}
-        product = 1.0
-        for name in acting:
-            product *= self.techniques[name].facts.passes
-        return product
+        return math.prod(self.techniques[n].facts.passes for n in {e.technique for e in self._entries})
 
     def describe(self) -> str:
         """One line: ``mix:mixup -> perturb:sam -> loss:focal``."""
@@ -104,6 +101,8 @@ def _refuse_unsuited(technique: Technique[Any], context: Context) -> None:
         )
     if facts.needs_validation and not context.has_validation:
         raise ConflictError(f"{name} needs a validation part and there is none; set data.validation")
+    if facts.needs_unlabelled and not context.n_unlabelled:
+        raise ConflictError(f"{name} needs rows without labels and there are none; set data.unlabelled")
     if context.soft_targets and not facts.accepts_soft_targets:
         raise ConflictError(f"{name} needs hard targets and the labels are distributions; remove {name}")
     if facts.two_pass and context.precision == "fp16":

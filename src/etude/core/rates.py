@@ -17,7 +17,7 @@ class Rates:
     """
 
     def __init__(self, plan: Plan, total_steps: int) -> None:
-        self._schedule = plan.one(phases.SCHEDULE) or _flat
+        self._schedule = plan.one(phases.SCHEDULE) or (lambda _: 1.0)
         self._warmup = plan.one(phases.WARMUP)
         self._rise = plan.context.steps(self._warmup.duration) if self._warmup is not None else 0
         self._tune = plan.many(phases.TUNE)
@@ -36,8 +36,3 @@ class Rates:
         if self._warmup is not None and step < self._rise:
             return self._warmup.factor(step / self._rise)
         return self._schedule((step - self._rise) / max(self._total_steps - self._rise, 1))
-
-
-def _flat(progress: float) -> float:
-    """The schedule of a plan without one."""
-    return 1.0

@@ -54,6 +54,7 @@ class Facts:
         rebalances: classes count for more or less than their share of the rows.
         puts_pooler: it exchanges the pooling, of which a backbone has one.
         needs_validation: it looks at the scores of the validation part.
+        needs_unlabelled: it learns from rows without labels.
         cautions: as ``clashes``, of what it may run beside all the same; the user is warned.
         neutral: settings with which it changes nothing; ``None`` where there are none, as for a loss.
         example: values of the settings without a default, for tests; a model's folder may be any word.
@@ -74,6 +75,7 @@ class Facts:
     rebalances: bool = False
     puts_pooler: bool = False
     needs_validation: bool = False
+    needs_unlabelled: bool = False
     clashes: Mapping[str, str] = field(default_factory=dict)
     cautions: Mapping[str, str] = field(default_factory=dict)
     neutral: Mapping[str, Any] | None = None
@@ -102,7 +104,7 @@ class Context:
         task: the task, with its labels.
         backbone: the model that will be trained.
         class_counts: (C,) examples of each class in the training part.
-        n_rows: training rows.
+        n_rows: labelled training rows; their ids are 0 to ``n_rows - 1``.
         batch_size: rows of one optimizer step.
         steps_per_epoch: steps of the first epoch.
         total_steps: steps of the run.
@@ -112,6 +114,7 @@ class Context:
         epoch_steps: the steps of each epoch; empty where all have ``steps_per_epoch``.
         has_validation: whether there is a validation part.
         soft_targets: whether the training labels themselves are distributions.
+        n_unlabelled: rows without labels, whose ids follow; none is shown unless a technique adds it.
     """
 
     task: Task
@@ -127,6 +130,7 @@ class Context:
     epoch_steps: tuple[int, ...] = ()
     has_validation: bool = True
     soft_targets: bool = False
+    n_unlabelled: int = 0
 
     @property
     def epochs(self) -> int:
