@@ -123,7 +123,9 @@ class BackboneConfig(Strict):
         help="a folder, a hub id, or 'pkg:PACKAGE' for weights that an installed package carries",
     )
     pooling: Literal["auto", "native", "cls", "mean", "max", "last"] = setting(
-        "auto", help="how token features become one vector; auto follows the checkpoint"
+        "auto",
+        help="how token features become one vector; auto follows the checkpoint, which was at or near the best "
+        "of all in docs/defaults.md",
     )
     head: Literal["linear", "mlp"] = setting("linear", help="what stands on the pooled features")
     max_length: int = setting(256, help="texts are cut to this many tokens", unit="tokens", ge=2)
