@@ -7,20 +7,17 @@ is one of :class:`etude.backbones.automodel.EtudeForSequenceClassification`. The
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from etude.backbones.automodel import EtudeForSequenceClassification, EtudeTextConfig
 from etude.backbones.heads import LinearHead, MLPHead, NativeHead
+from etude.backbones.model_folder import write_model_folder
 from etude.backbones.vocabulary import CompactEmbedding
 from etude.errors import RunError
 from etude.parts import Head, Part, StackedHead
@@ -30,8 +27,6 @@ from etude.parts.quantised_linear import QuantisedLinear
 if TYPE_CHECKING:
     from etude.backbones.model import TextBackbone
 
-METADATA = "etude.json"
-
 
 def save_text_backbone(backbone: TextBackbone, folder: Path, metadata: Mapping[str, Any]) -> None:
     """Write weights, configuration, tokenizer and ``etude.json``; a folder of that name is replaced.
@@ -40,35 +35,16 @@ def save_text_backbone(backbone: TextBackbone, folder: Path, metadata: Mapping[s
         RunError: the folder cannot be written, or the head has no form that can be saved.
     """
     config, state = saved_form(backbone)
-    content = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
-    partial = folder.with_name(f".partial-{folder.name}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
+
+    def add(partial: Path) -> None:
         config.save_pretrained(partial)
         backbone.tokenizer.save_pretrained(partial)
-        (partial / METADATA).write_text(content, "utf-8")
-        _replace(partial, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise RunError(
-            f"the model could not be written to {folder} ({error}); make room there or choose another folder"
-        ) from None
 
-
-def _replace(partial: Path, folder: Path) -> None:
-    """Put the new folder in the place of the old one, which stays until the new one is complete."""
-    old = folder.with_name(f".old-{folder.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    write_model_folder(folder, state, metadata, add)
 
 
 def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
-    """Return the configuration and the tensors as they are saved, in float32 where they are floats.
+    """Return the configuration and the tensors to save.
 
     Raises:
         RunError: the head has no form that can be saved.
@@ -85,8 +61,7 @@ def saved_form(backbone: TextBackbone) -> tuple[Any, dict[str, Tensor]]:
     config, prefix, head_state = form
     config.dtype = torch.float32
     tensors = {f"{prefix}.{name}": value for name, value in network_state(backbone.network).items()}
-    # Tensors that share memory are refused by the format, hence the copies.
-    return config, {name: _as_saved(value) for name, value in (tensors | head_state).items()}
+    return config, tensors | head_state
 
 
 def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
@@ -215,8 +190,3 @@ def _put_plain(state: dict[str, Tensor], name: str, weight: Tensor, bias: Tensor
     state[f"{name}.weight"] = weight
     if bias is not None:
         state[f"{name}.bias"] = bias
-
-
-def _as_saved(value: Tensor) -> Tensor:
-    value = value.detach().cpu().contiguous().clone()
-    return value.float() if value.is_floating_point() else value

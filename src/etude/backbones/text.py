@@ -32,9 +32,9 @@ from etude.backbones.hub import (
     quiet,
 )
 from etude.backbones.model import TextBackbone
+from etude.backbones.model_folder import METADATA
 from etude.backbones.pooling import POOLINGS, pooling_of_sentence_transformer
 from etude.backbones.positions import n_positions
-from etude.backbones.saving import METADATA
 from etude.config.numbers import NumberScale
 from etude.config.run import BackboneConfig
 from etude.core.task import Task
