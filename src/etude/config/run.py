@@ -17,6 +17,9 @@ from etude.config.fields import Probability, Strict, Time, setting
 Size = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)]
 """Rows of a part: a count, or a fraction; 1.0 is neither, though Python would count it as one row."""
 
+REST = "rest"
+"""What ``data.unlabelled`` calls the training rows that ``data.limit`` leaves out."""
+
 
 class DataConfig(Strict):
     """Where the examples come from, and which of their columns mean what."""
@@ -43,6 +46,11 @@ class DataConfig(Strict):
     )
     weight: str | None = setting(None, help="column of example weights (0 or more)")
     limit: int | None = setting(None, help="use only this many training rows, chosen at random", gt=0)
+    unlabelled: str | None = setting(
+        None,
+        help="rows whose labels are not looked at: a file, or 'rest' for the training rows that data.limit "
+        "leaves out",
+    )
     group: str | None = setting(
         None, help="column whose equal values stay together: no group is in two parts"
     )
@@ -78,6 +86,15 @@ class DataConfig(Strict):
                 raise ValueError(
                     f"{key} names {column!r}, the column of {others[column]}; name another column"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _rest_is_left(self) -> Self:
+        if self.unlabelled == REST and self.limit is None:
+            raise ValueError(
+                "unlabelled = 'rest' is the training rows that limit leaves out, and there is no limit; set "
+                "limit, or name a file"
+            )
         return self
 
     @model_validator(mode="after")

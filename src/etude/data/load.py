@@ -57,6 +57,8 @@ class Data:
         soft_targets: whether training labels are distributions, and not all of them certain.
         fitted: what the loader learned from the training rows and a saved model keeps; or none.
         warnings: sentences that the user should read.
+        pool: the training rows and behind them those without labels, whose targets are zeros; the training
+            rows alone where there are none.
         notes: sentences on how the parts came about.
     """
 
@@ -71,7 +73,13 @@ class Data:
     soft_targets: bool
     fitted: Any
     warnings: list[str]
+    pool: Examples
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_unlabelled(self) -> int:
+        """The rows without labels."""
+        return len(self.pool) - len(self.train)
 
 
 def load_data(
@@ -114,6 +122,7 @@ def load_data(
             *_warn_of_absent_labels(found.task, class_counts),
             *loader.warnings(found.rows["train"].content, train.examples),
         ],
+        pool=train.examples if found.unlabelled is None else _prepare_pool(found, loader, reporter),
         notes=found.notes,
     )
 
@@ -136,6 +145,24 @@ def _prepare(part: PartRows, task: Task, loader: Loader, reporter: Reporter) -> 
         lambda row: part.table.line(int(part.ids[row])),
     )
     return Prepared(examples, content.shown(), getattr(content, "pairs", None) or [], part.ids)
+
+
+def _prepare_pool(found: Parts, loader: Loader, reporter: Reporter) -> Examples:
+    """Prepare the training rows and behind them those without labels."""
+    part, others = found.rows["train"], found.unlabelled
+    if others is None:
+        raise ValueError("there are no rows without labels")
+    n, n_others = len(part), len(others)
+    targets = np.concatenate(
+        [part.targets(found.task), np.zeros((n_others, found.task.n_classes), np.float32)]
+    )
+
+    def place(row: int) -> str:
+        first = row < n
+        return part.table.line(int(part.ids[row])) if first else others.table.line(int(others.ids[row - n]))
+
+    weights = np.concatenate([part.weights, np.ones(n_others, np.float32)])
+    return loader.prepare(part.content.join(others.content), targets, weights, reporter, place)
 
 
 def _warn_of_shared_rows(parts: Mapping[Part, PartRows], same: str) -> list[str]:

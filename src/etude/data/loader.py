@@ -32,6 +32,9 @@ class Content(Protocol):
     def take(self, rows: Rows) -> Self:
         """Some of the rows, in the order given."""
 
+    def join(self, other: Self) -> Self:
+        """These rows and those of another content behind them."""
+
     def shown(self) -> list[str]:
         """What reports show of each row: (N,)."""
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from etude.config.run import Config, DataConfig
+from etude.config.run import REST, Config, DataConfig
 from etude.core.task import Task
 from etude.data.folds import make_folds, rows_of_fold
 from etude.data.groups_and_times import read_groups, read_times
@@ -77,6 +77,24 @@ class PartRows:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Rows without labels, checked.
+
+    Attributes:
+        table: the file that they come from.
+        ids: (N,) which of its rows they are.
+        content: the inputs of the N rows.
+    """
+
+    table: Table
+    ids: Rows
+    content: Content
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
 class Parts:
     """What the files of a config hold.
 
@@ -85,12 +103,14 @@ class Parts:
         rows: the parts that there are; of training, those that remain after ``data.limit``.
         lonely: labels that a single row of the training file has.
         notes: sentences on how the parts came about.
+        unlabelled: the rows that ``data.unlabelled`` names.
     """
 
     task: Task
     rows: Mapping[Part, PartRows]
     lonely: list[str]
     notes: list[str]
+    unlabelled: Unlabelled | None = None
 
 
 def read_parts(config: Config, loader: Loader, tables: Mapping[str, Table] | None = None) -> Parts:
@@ -117,7 +137,9 @@ def read_parts(config: Config, loader: Loader, tables: Mapping[str, Table] | Non
     targets = whole.targets(task)
     drawn, notes = _draw(config, task, whole, targets)
     learned = _in_scope(data, drawn["train"], targets)
-    rows: dict[Part, PartRows] = {"train": whole.take(subsample(learned, data.limit, config.seed))}
+    chosen = subsample(learned, data.limit, config.seed)
+    rows: dict[Part, PartRows] = {"train": whole.take(chosen)}
+    rest = np.setdiff1d(learned, chosen)
     choices: dict[Part, object] = {"validation": data.validation, "test": data.test}
     for part, choice in choices.items():
         if part in drawn:
@@ -129,7 +151,11 @@ def read_parts(config: Config, loader: Loader, tables: Mapping[str, Table] | Non
         notes += _note_out_of_scope(data.out_of_scope, labels, drawn["train"], rows.get("validation"))
     _refuse_shared_groups(data, rows)
     lonely = [task.labels[c] for c in np.flatnonzero((targets > 0).sum(axis=0) == 1)]
-    return Parts(task, rows, lonely, notes)
+    unlabelled = None
+    if data.unlabelled is not None:
+        unlabelled = _read_unlabelled(data.unlabelled, whole, rest, loader, tables or {})
+        notes.append(f"{len(unlabelled)} rows of {unlabelled.table.path} are there without their labels")
+    return Parts(task, rows, lonely, notes, unlabelled)
 
 
 def _draw(
@@ -228,6 +254,21 @@ def _read_part(data: DataConfig, path: str, part: Part, like: Labels, task: Task
     # Only the training file cannot do without the weights and the groups asked for.
     absent = {key: None for key in ("weight", "group") if getattr(data, key) not in table.columns}
     return _check_rows(data.model_copy(update=absent), table, labels, loader)
+
+
+def _read_unlabelled(
+    named: str, whole: PartRows, rest: Rows, loader: Loader, tables: Mapping[str, Table]
+) -> Unlabelled:
+    """The rows of a file, whose labels are not looked at, or those that the limit leaves out."""
+    if named == REST:
+        if len(rest) == 0:
+            raise DataError(
+                f"data.unlabelled = {REST!r} is the training rows that data.limit leaves out, and it leaves "
+                f"out none of {whole.table.path}; lower data.limit, or name a file"
+            )
+        return Unlabelled(whole.table, rest, whole.content.take(rest))
+    table = tables.get("unlabelled") or loader.open(named, "unlabelled")
+    return Unlabelled(table, np.arange(table.rows), loader.read(table))
 
 
 def _check_rows(data: DataConfig, table: Table, labels: Labels, loader: Loader) -> PartRows:

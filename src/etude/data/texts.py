@@ -48,6 +48,15 @@ class TextContent:
             self.table,
         )
 
+    def join(self, other: TextContent) -> TextContent:
+        """These rows and others behind them."""
+        return TextContent(
+            self.texts + other.texts,
+            None if self.pairs is None else self.pairs + (other.pairs or []),
+            np.concatenate([self.numbers, other.numbers]),
+            self.table,
+        )
+
     def shown(self) -> list[str]:
         """The texts; second ones are kept apart."""
         return self.texts

@@ -118,7 +118,7 @@ class TextKind(Kind):
             return
         # The test part's words are left out too: a wider table would round sums differently, and with
         # them the weights. Tokens outside of the table are read from its copy, with the same result.
-        parts = [part for part in (data.train, data.validation) if isinstance(part, TextExamples)]
+        parts = [part for part in (data.pool, data.validation) if isinstance(part, TextExamples)]
         cast("TextBackbone", backbone).compact(np.unique(np.concatenate([p.vocabulary for p in parts])))
 
     def schema(self, data: Data) -> dict[str, Any]:

@@ -85,8 +85,9 @@ class Run:
         Where the files lie, and when scores and checkpoints are taken, may change while a run is stopped.
         """
         digest = hashlib.sha256()
-        for name, part in self.parts().items():
-            digest.update(np.ascontiguousarray(self.data.rows[name]).tobytes())
+        for rows in (self.data.rows[name] for name in self.parts()):
+            digest.update(np.ascontiguousarray(rows).tobytes())
+        for part in (self.parts() | {"train": self.data.pool}).values():
             for _, value in sorted(vars(part).items()):
                 if isinstance(value, Tensor | np.ndarray):
                     digest.update(np.ascontiguousarray(value).tobytes())
@@ -190,13 +191,14 @@ def build(
         precision=precision,
         has_validation=data.validation is not None,
         soft_targets=data.soft_targets,
+        n_unlabelled=data.n_unlabelled,
     )
 
     def make_techniques() -> list[Technique[Any]]:
         return resolve_techniques(config, data.task, backbone.capabilities)
 
-    plan = build_timed_plan(make_techniques, context, data.train, config.train.max_steps)
-    for warning in plan.warnings:
+    plan = build_timed_plan(make_techniques, context, data.pool, config.train.max_steps)
+    for warning in [*plan.warnings, *_warn_of_idle_rows(plan)]:
         reporter.warn(warning)
     kind.before_training(backbone, data, plan)
     watched = quick_metrics(data.task.kind, data.task.n_classes)
@@ -208,7 +210,7 @@ def build(
     engine = Engine(
         plan,
         backbone,
-        data.train,
+        data.pool,
         accelerator,
         make_settings(config, plan),
         validation=data.validation,
@@ -216,6 +218,16 @@ def build(
         reporter=reporter,
     )
     return Run(config, kind, data, engine.backbone, plan, engine, accelerator)
+
+
+def _warn_of_idle_rows(plan: Plan) -> list[str]:
+    n = plan.context.n_unlabelled
+    if not n or any(technique.facts.needs_unlabelled for technique in plan.techniques.values()):
+        return []
+    return [
+        f"{n} rows without labels are read and no technique learns from them; add "
+        "[techniques.self_learning], or remove data.unlabelled"
+    ]
 
 
 def _load_teacher(path: str, data: Data, accelerator: Any) -> Backbone:
