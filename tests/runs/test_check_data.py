@@ -15,6 +15,7 @@ from etude.config.run import Config
 from etude.data.read import read_parts as read_for_training
 from etude.data.verdicts import Checkup, Section
 from etude.errors import ConfigError, DataError
+from etude.kinds import kind_of
 from etude.report.check_data import render_checkup
 from etude.runs.check_data import check_data, write_page
 from etude.runs.data_parts import read_parts
@@ -85,7 +86,8 @@ def test_parts_hold_the_rows_that_training_would_use(settings: dict[str, Any]) -
         for i, row in enumerate(rows(100, "abc"))
     ]
     write("train.jsonl", table)
-    wanted = read_for_training(config(**settings))
+    chosen = config(**settings)
+    wanted = read_for_training(chosen, kind_of(chosen).loader())
     found = read_parts(config(**settings))
     assert found.faults == []
     assert {name: part.rows for name, part in found.found.items()} == {
