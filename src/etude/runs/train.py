@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from etude.config.run import Config
-from etude.core.checkpoint import checkpoints, read_checkpoint
-from etude.core.engine import Engine
 from etude.core.observe import Reporter
 from etude.diagnosis import Evidence, diagnose
-from etude.errors import Interrupted, RunError
+from etude.errors import Interrupted
 from etude.runs.artefact import model_metadata, save_model
 from etude.runs.baseline import run_baselines
 from etude.runs.build import Run, build
 from etude.runs.final import final_scores, final_weights
-from etude.runs.folder import CONFIG, PLAN, SUMMARY, RunFolder
+from etude.runs.fit import fit, go_back_to_checkpoint
+from etude.runs.folder import SUMMARY, RunFolder
 from etude.runs.judge import Judgement, judge
 from etude.runs.losses import losses_of, write_losses
 from etude.runs.model import Classifier
@@ -71,62 +66,13 @@ def resume(path: Path, *, reporter: Reporter | None = None) -> Result:
     """
     reporter = reporter or Reporter()
     folder, config = RunFolder.open(path)
-    found = checkpoints(folder.checkpoints)
-    state = read_checkpoint(found[-1]) if found else None
-    run = build(config, reporter=reporter)
-    if state is None:
-        reporter.line(f"{path} has no checkpoint yet; starting from the beginning")
-    else:
-        _refuse_changes(state["fingerprints"], run.fingerprints(), path)
-        run.engine.load_state(state)
-        reporter.line(f"going on after step {run.engine.step} of {run.engine.settings.total_steps}")
-    if run.accelerator.is_main_process:
-        folder.forget_after(run.engine.step if found else -1)
-        folder.write_environment(config.seed)
+    run = go_back_to_checkpoint(folder, lambda: build(config, reporter=reporter), reporter)
     return _finish(run, folder, reporter)
-
-
-def _refuse_changes(then: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
-    if then["config"] != now["config"]:
-        raise RunError(
-            f"{path / CONFIG} has changed since the checkpoint was written; put its settings back, or start "
-            "a new run"
-        )
-    if then["data"] != now["data"]:
-        raise RunError(
-            f"the data of {path} have changed since its checkpoint was written; put them back, or start a "
-            "new run"
-        )
 
 
 def _finish(run: Run, folder: RunFolder, reporter: Reporter) -> Result:
     """Train from wherever the engine stands, then score and save what came out."""
-    main = run.accelerator.is_main_process
-
-    def log(record: Mapping[str, Any]) -> None:
-        if main:
-            folder.log(record)
-        if "validation" in record:
-            reporter.line(f"validation after step {record['step']}: {headline(record['validation'])}")
-
-    run.engine.attach_folder(
-        log=log,
-        checkpoints=folder.checkpoints,
-        extra_state={"fingerprints": run.fingerprints()},
-    )
-    if main:
-        folder.write(PLAN, "\n\n".join([run.plan.describe(), *run.plan.notes]) + "\n")
-    start = time.perf_counter()
-    try:
-        with _stopping_on_signals(run.engine, reporter):
-            run.engine.fit()
-    except Interrupted as stopped:
-        raise Interrupted(
-            f"{stopped} after step {run.engine.step}; go on with: etude resume {folder.path}"
-        ) from None
-    except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a checkpoint
-        raise Interrupted(f"stopped at once; go on with: etude resume {folder.path}") from None
-    seconds = time.perf_counter() - start
+    seconds = fit(run, folder, reporter, headline)
     try:
         judgement = _judge(run, folder, reporter, seconds)
     except KeyboardInterrupt:
@@ -182,26 +128,3 @@ def headline(scores: Mapping[str, float]) -> str:
     """
     first = [name for name in ("accuracy", "f1_macro", "loss") if name in scores]
     return ", ".join(f"{name} {scores[name]:.4f}" for name in first)
-
-
-@contextmanager
-def _stopping_on_signals(engine: Engine, reporter: Reporter) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a checkpoint after the running step; the second one kills."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, frame: Any) -> None:
-        for earlier, handler in before.items():
-            signal.signal(earlier, handler)
-        engine.request_stop("stopped")
-        reporter.warn("stopping after this step, with a checkpoint; once more to stop at once")
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
