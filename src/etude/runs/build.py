@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -33,6 +32,7 @@ from etude.evaluation.names import quick_metrics
 from etude.kinds import Kind, kind_of, open_saved
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
+from etude.runs.shared import Shared, data_fingerprint
 
 MAY_CHANGE: Mapping[str, Any] = {
     "data": True,
@@ -84,16 +84,9 @@ class Run:
 
         Where the files lie, and when scores and checkpoints are taken, may change while a run is stopped.
         """
-        digest = hashlib.sha256()
-        for rows in (self.data.rows[name] for name in self.parts()):
-            digest.update(np.ascontiguousarray(rows).tobytes())
-        for part in (self.parts() | {"train": self.data.pool}).values():
-            for _, value in sorted(vars(part).items()):
-                if isinstance(value, Tensor | np.ndarray):
-                    digest.update(np.ascontiguousarray(value).tobytes())
         settings = self.config.model_dump(mode="json", exclude=MAY_CHANGE)
         config = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        return {"data": digest.hexdigest(), "config": config.hexdigest()}
+        return {"data": data_fingerprint(self.data), "config": config.hexdigest()}
 
 
 def choose_precision(wanted: str) -> str:
@@ -148,6 +141,7 @@ def build(
     *,
     reporter: Reporter | None = None,
     tables: Mapping[str, Table] | None = None,
+    shared: Shared | None = None,
 ) -> Run:
     """Read the data, open the backbone, resolve the plan, and return a run ready to train.
 
@@ -155,6 +149,7 @@ def build(
         config: what to train.
         reporter: who tells of progress.
         tables: tables in memory in the place of files, by part.
+        shared: what earlier runs on the same data have read and computed; not with tables in memory.
 
     Raises:
         EtudeError: anything in the config, the data or the backbone that cannot be used.
@@ -165,7 +160,11 @@ def build(
     refuse_early(resolve_techniques(config, None))
     accelerator = make_accelerator(precision)
     kind = kind_of(config)
-    data = load_data(config, kind.loader(), reporter, tables)
+
+    def load() -> Data:
+        return load_data(config, kind.loader(), reporter, tables)
+
+    data = load() if shared is None or tables is not None else shared.data(config, load)
     held_out = None if data.validation is None else data.validation.targets.numpy()
     check_targets(data.task, config.decision, held_out)
     for warning in data.warnings:
