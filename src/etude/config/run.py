@@ -7,12 +7,15 @@ belongs to the technique, and is validated by its own config class when the run 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from etude.config.columns import ColumnsConfig
 from etude.config.decision import DecisionConfig
 from etude.config.fields import Probability, Strict, Time, setting
+from etude.config.tables import TableBackboneConfig
 
 Size = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)]
 """Rows of a part: a count, or a fraction; 1.0 is neither, though Python would count it as one row."""
@@ -161,6 +164,19 @@ class BackboneConfig(Strict):
         return True
 
 
+def _kind_of(value: Any) -> str:
+    """The kind of a backbone's settings, as a table of the file or as a config."""
+    kind: str = value.get("kind", "text") if isinstance(value, Mapping) else getattr(value, "kind", "text")
+    return kind
+
+
+AnyBackboneConfig = Annotated[
+    Annotated[BackboneConfig, Tag("text")] | Annotated[TableBackboneConfig, Tag("table")],
+    Discriminator(_kind_of),
+]
+"""The settings of a backbone of any kind."""
+
+
 class TrainConfig(Strict):
     """How long, how large and how precise."""
 
@@ -205,7 +221,8 @@ class Config(Strict):
         True, help="start from the recommended techniques; false starts from a bare loop"
     )
     data: DataConfig
-    backbone: BackboneConfig = BackboneConfig()
+    columns: ColumnsConfig = ColumnsConfig()
+    backbone: AnyBackboneConfig = BackboneConfig()
     train: TrainConfig = TrainConfig()
     optimizer: dict[str, Any] = setting({}, help="name and settings of the optimizer")
     schedule: dict[str, Any] = setting({}, help="name and settings of the learning-rate schedule")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from etude.config.load import load_config, parse_config
-from etude.config.run import Config
+from etude.config.run import BackboneConfig, Config
 from etude.core.observe import Reporter
 from etude.data.inspect import Findings, guess_columns, inspect_table, render_config
 from etude.data.profile import Tokens, count_tokens, estimate_tokens
@@ -53,6 +54,11 @@ def check_data(
     """
     reporter = reporter or Reporter()
     config, guesses = _config_of(source, overrides)
+    if not isinstance(config.backbone, BackboneConfig):
+        raise ConfigError(
+            f"check-data looks at texts and backbone.kind is {config.backbone.kind!r}; 'etude validate' "
+            "checks the rows of every kind of data"
+        )
     parts = read_parts(config)
     sections = [schema_section(parts, guesses), label_section(parts), together_section(parts)]
     if parts.found["train"].rows:
@@ -127,7 +133,7 @@ def _count(config: Config, parts: Parts, reporter: Reporter, *, guess: bool) -> 
         from etude.backbones.text import load_tokenizer  # a data file is checked without transformers
 
         try:
-            tokenizer = load_tokenizer(config.backbone)
+            tokenizer = load_tokenizer(cast("BackboneConfig", config.backbone))
         except EtudeError as error:
             why = str(error)
     found = {}
