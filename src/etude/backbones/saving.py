@@ -18,9 +18,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from etude.backbones.automodel import EtudeForSequenceClassification, EtudeTextConfig
 from etude.backbones.heads import LinearHead, MLPHead, NativeHead
 from etude.backbones.model_folder import write_model_folder
+from etude.backbones.saved_heads import described, kind_of_head, saved_head
 from etude.backbones.vocabulary import CompactEmbedding
-from etude.errors import RunError
-from etude.parts import Head, Part, StackedHead
+from etude.parts import StackedHead
 from etude.parts.prefix import Prefix
 from etude.parts.quantised_linear import QuantisedLinear
 
@@ -73,7 +73,7 @@ def _own_form(backbone: TextBackbone) -> tuple[Any, str, dict[str, Tensor]]:
     config = EtudeTextConfig(
         network=_network_settings(network),
         pooling=backbone.pooled_by,
-        head=_kind_of(head),
+        head=kind_of_head(head),
         head_dropout=float(head.dropout.p) if isinstance(head, (LinearHead, MLPHead)) else 0.0,
         head_bias=not isinstance(head, LinearHead) or head.out.bias is not None,
         pooler=None if backbone.pooler is None else described(backbone.pooler),
@@ -99,26 +99,6 @@ def _named(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for name, value in state.items()}
 
 
-def _kind_of(head: nn.Module) -> str | dict[str, Any]:
-    if isinstance(head, Part):
-        return described(head)
-    return {LinearHead: "linear", MLPHead: "mlp", NativeHead: "native"}[type(head)]
-
-
-def described(part: nn.Module) -> dict[str, Any]:
-    """Return the name and the settings that a part is made of again.
-
-    Raises:
-        RunError: the module is no part.
-    """
-    if not isinstance(part, Part):
-        raise RunError(
-            f"the backbone holds a {type(part).__name__}, which has no saved form; make it a part of "
-            "etude.parts"
-        )
-    return {"name": part.name, "settings": part.settings}
-
-
 def _network_settings(network: Any) -> dict[str, Any]:
     """The network's own configuration, without what the whole model's says."""
     config = copy.deepcopy(network)
@@ -136,31 +116,6 @@ def _native_form(backbone: TextBackbone, head_state: dict[str, Tensor]) -> tuple
     architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.architectures = [architecture.__name__]
     return config, architecture.base_model_prefix, head_state
-
-
-def saved_head(head: Any) -> LinearHead | MLPHead | NativeHead | Head:
-    """Return the head to save, which predicts what ``head`` predicts.
-
-    A technique may put its own head on a backbone. If that has a method ``for_inference``, it gives the
-    head to save; if it is one linear layer and dropout, that layer is saved.
-
-    Raises:
-        RunError: it is none of these, nor a part.
-    """
-    if hasattr(head, "for_inference"):
-        head = head.for_inference()
-    if isinstance(head, (LinearHead, MLPHead, NativeHead, Head)):
-        return head
-    leaves = [module for module in head.modules() if not list(module.children())]
-    layers = [module for module in leaves if isinstance(module, nn.Linear)]
-    others = [m for m in leaves if not isinstance(m, (nn.Linear, nn.Dropout, nn.Identity))]
-    if len(layers) != 1 or others:
-        names = ", ".join(type(module).__name__ for module in leaves)
-        raise RunError(
-            f"the head is made of {names}, which has no saved form; make it a part of etude.parts, or give "
-            "its class a method for_inference that returns a LinearHead or an MLPHead"
-        )
-    return LinearHead.around(layers[0], next((m.p for m in leaves if isinstance(m, nn.Dropout)), 0.0))
 
 
 def network_state(network: nn.Module) -> dict[str, Tensor]:
