@@ -10,10 +10,12 @@ from tiny_project import etude
 from etude.core.task import Task, make_task
 from etude.errors import ConfigError, RunError
 from etude.evaluation.metrics import score
+from etude.evaluation.paired import holm
 from etude.evaluation.scored import Scored
 from etude.runs.compare import compare
 from etude.runs.folder import CONFIG, PREDICTIONS, SUMMARY, RunFolder
 from etude.runs.predictions import write_predictions
+from etude.runs.ranking import rank
 
 N = 120
 LABELS = ("no", "yes")
@@ -155,3 +157,39 @@ def test_the_command(tmp_path: Path, task: Task, capsys: pytest.CaptureFixture[s
     assert found["better"] == b
     assert etude("compare", a, b, "--part", "validation") == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_several_runs_are_ranked_and_compared_with_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task("binary", LABELS)
+    shares = {"plain": 0.6, "same": 0.6, "best": 0.95, "worst": 0.2}
+    paths = [write_run(tmp_path / n, make_part(task, share, seed=7)) for n, share in shares.items()]
+    found = rank(paths, resamples=200)
+    assert [Path(run.run).name for run in found.runs] == ["best", "plain", "same", "worst"]
+    by_name = {Path(run.run).name: run for run in found.runs}
+    assert by_name["plain"].difference is None
+    for name, run in by_name.items():
+        assert run.low <= run.score <= run.high
+        if name != "plain":
+            alone = compare(paths[0], tmp_path / name, resamples=200).differences[found.metric]
+            assert run.difference == alone
+            assert run.p >= alone.p
+    assert by_name["same"].p == 1.0
+    assert by_name["best"].difference.excludes_zero
+    monkeypatch.chdir(tmp_path)
+    assert etude("compare", *shares) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "test, 120 rows; all compared with plain"
+    assert "p (Holm)" in lines[2]
+    assert [line.split()[0] for line in lines[3:]] == ["best", "plain", "same", "worst"]
+    assert etude("compare", *map(str, paths), "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
+    with pytest.raises(ConfigError, match="plain is named twice; name each run once"):
+        rank([*paths, paths[0]])
+
+
+def test_holm_is_what_the_paper_says() -> None:
+    assert holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

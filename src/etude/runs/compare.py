@@ -101,7 +101,7 @@ def compare(
             with the same labels.
         ConfigError: a name is unknown, or is no metric of such a task.
     """
-    a, b = _read(path_a, part), _read(path_b, part)
+    a, b = read_part(path_a, part), read_part(path_b, part)
     b = _with_columns_of(a, b, path_a, path_b)
     a, b = _in_row_order(a), _in_row_order(b)
     _refuse_other_rows(a, b, path_a, path_b, part)
@@ -128,8 +128,12 @@ def compare(
     )
 
 
-def _read(path: Path, part: str) -> Scored:
-    """The predictions of one part of a run."""
+def read_part(path: Path, part: str) -> Scored:
+    """Return the predictions of one part of a run.
+
+    Raises:
+        RunError: the folder holds no finished run, or none of such a part.
+    """
     found = read_predictions(path, part, _task_of(path))
     if found is None:
         there = sorted(file.stem for file in (path / PREDICTIONS).glob("*.parquet"))
