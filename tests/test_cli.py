@@ -33,7 +33,7 @@ SURFACE = {
     },
     "baseline": {"CONFIG", "--only", "--set", "--quiet", "--json"},
     "retrain": {"--epochs-from", "--dir", "--set", "--quiet", "--json"},
-    "compare": {"RUN_A", "RUN_B", "--part", "--json"},
+    "compare": {"RUN_A", "RUN_B", "[RUN_C ...]", "--part", "--json"},
     "report": {"RUN", "--output", "--open"},
     "interpret": {
         "RUN_OR_MODEL", "--text", "--pair", "--file", "--rows", "--label", "--method", "--steps", "--empty",
