@@ -24,6 +24,9 @@ Table = dict[str, Any]
 NAMED_TABLES = frozenset({"optimizer", "schedule", "loss"})
 """Tables that hold one technique, chosen by ``name``."""
 
+OTHER_JOBS = frozenset({"study", "tune"})
+"""Sections of jobs that make many runs; a run itself does not look at them."""
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file, what it extends, and the overrides, in this order.
@@ -37,11 +40,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             value that cannot be used.
     """
     file = Path(path)
-    table = merge(_read_chain(file, ()), parse_overrides(overrides))
+    table = of_the_run(read_tables(file, overrides))
     try:
         return validated(Config, table)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def read_tables(path: str | Path, overrides: Sequence[str] = ()) -> Table:
+    """Read a config file, what it extends, and the overrides as tables; raises as :func:`load_config`."""
+    return merge(_read_chain(Path(path), ()), parse_overrides(overrides))
+
+
+def of_the_run(table: Mapping[str, Any]) -> Table:
+    """The tables of a run, without the sections of other jobs.
+
+    >>> of_the_run({"seed": 1, "study": {"seeds": 3}})
+    {'seed': 1}
+    """
+    return {key: value for key, value in table.items() if key not in OTHER_JOBS}
 
 
 def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -50,7 +67,7 @@ def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> C
     >>> parse_config({"data": {"train": "a.csv"}}, ["train.epochs=2"]).train.epochs
     2
     """
-    return validated(Config, merge(mapping, parse_overrides(overrides)))
+    return validated(Config, of_the_run(merge(mapping, parse_overrides(overrides))))
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Table:
