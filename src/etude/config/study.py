@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from etude.config.durations import seconds_of
 from etude.config.explain import validated
 from etude.config.fields import Strict, setting
-from etude.config.load import Table, merge, of_the_run, read_tables
+from etude.config.load import Table, merge, of_the_run, parse_overrides, read_tables
 from etude.errors import ConfigError
 
 BASE = "base"
@@ -111,8 +111,6 @@ def read_study(
     Raises:
         ConfigError: there is no ``[study]``, or it holds what cannot be used.
     """
-    from etude.config.load import parse_overrides
-
     if isinstance(source, Mapping):
         tables, where = merge(source, parse_overrides(overrides)), ""
     else:
@@ -152,15 +150,11 @@ def nested(changes: Mapping[str, Any], where: str = "the variant") -> Table:
         inner: Any = nested(value, where) if isinstance(value, Mapping) else value
         *above, last = path.split(".")
         if not all((*above, last)):
-            raise ConfigError(
-                f"{where} has the key {path!r}, which has an empty part; write it as optimizer.lr"
-            )
+            raise ConfigError(f"{where} has the key {path!r} with an empty part; write it as optimizer.lr")
         for key in (last, *reversed(above)):
             inner = {key: inner}
         for key in set(inner) & set(found):
             if isinstance(inner[key], Mapping) != isinstance(found[key], Mapping):
-                raise ConfigError(
-                    f"{where} gives '{key}' a value and changes inside of it; give one of the two"
-                )
+                raise ConfigError(f"{where} gives '{key}' a value and changes inside it; give one of the two")
         found = merge(found, inner)
     return found
