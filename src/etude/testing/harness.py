@@ -63,6 +63,7 @@ class Setup:
         double: weights and numbers in float64, so that only real differences are left.
         precision: ``"no"`` or ``"bf16"`` for autocast.
         cache_features: whether features of a frozen backbone may be computed once.
+        n_unlabelled: rows without labels, which there are only where a technique of the recipe needs them.
         batch_norm: whether the tiny ConvNet has BatchNorm, under which rows depend on their micro-batch.
     """
 
@@ -78,6 +79,7 @@ class Setup:
     double: bool = False
     precision: Literal["no", "bf16"] = "no"
     cache_features: bool = True
+    n_unlabelled: int = 16
     batch_norm: bool = True
 
 
@@ -109,7 +111,7 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
     Args:
         recipe: the techniques; see :func:`complete` for what is added.
         setup: on what and how.
-        train: other training rows than the tiny ones.
+        train: other training rows than the tiny ones; with rows without labels these come last.
         more: further arguments of the engine; a technique that needs a validation part is given the
             training rows as one, unless another is among these.
 
@@ -117,8 +119,11 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
         ConfigError: the recipe is refused.
     """
     task = tiny_task(setup.kind)
-    rows = tiny_examples(setup.modality, task, setup.n_rows) if train is None else train
-    examples: Examples = _InDouble(rows) if setup.double else rows
+    n_unlabelled = setup.n_unlabelled if any(t.facts.needs_unlabelled for t in recipe) else 0
+    if train is None:
+        train = tiny_examples(setup.modality, task, setup.n_rows, n_unlabelled=n_unlabelled)
+    n_rows = len(train) - n_unlabelled
+    examples: Examples = _InDouble(train) if setup.double else train
 
     def backbone(seed: int = 0) -> Backbone:
         more: dict[str, Any] = {"batch_norm": setup.batch_norm} if setup.modality == "image" else {}
@@ -128,12 +133,13 @@ def make_engine(recipe: Recipe, setup: Setup, *, train: Examples | None = None, 
     def load_model(path: str) -> Backbone:
         return backbone(TEACHER_SEED)
 
-    steps_per_epoch = -(-len(examples) // setup.batch_size)
+    steps_per_epoch = -(-n_rows // setup.batch_size)
     context = Context(
         task=task,
         backbone=backbone(),
         class_counts=examples.targets.sum(dim=0).numpy(),
-        n_rows=len(examples),
+        n_rows=n_rows,
+        n_unlabelled=n_unlabelled,
         batch_size=setup.batch_size,
         steps_per_epoch=steps_per_epoch,
         total_steps=setup.epochs * steps_per_epoch,

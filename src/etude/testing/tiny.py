@@ -210,12 +210,13 @@ def initialise(module: nn.Module, seed: int) -> None:
 class TinyTokens:
     """N texts of 3 to 9 random tokens whose labels depend on the tokens."""
 
-    def __init__(self, task: Task, n: int = 24, seed: int = 0) -> None:
-        rng = numpy_generator(seed, "tiny tokens", n)
-        self.lengths: NDArray[np.int64] = rng.integers(3, 10, n)
-        self._ids = rng.integers(2, N_TOKENS, (n, 9))
-        self.targets = tiny_targets(task, self._ids[:, 0])
-        self.weights = torch.ones(n)
+    def __init__(self, task: Task, n: int = 24, seed: int = 0, n_unlabelled: int = 0) -> None:
+        rngs = [(numpy_generator(seed, "tiny tokens", size), size) for size in (n, n_unlabelled) if size]
+        drawn = [(rng.integers(3, 10, size), rng.integers(2, N_TOKENS, (size, 9))) for rng, size in rngs]
+        self.lengths: NDArray[np.int64] = np.concatenate([lengths for lengths, _ in drawn])
+        self._ids = np.concatenate([ids for _, ids in drawn])
+        self.targets = without_labels(tiny_targets(task, self._ids[:, 0]), n)
+        self.weights = torch.ones(n + n_unlabelled)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -231,12 +232,12 @@ class TinyTokens:
 class TinyNumbers:
     """N rows of numbers whose labels depend on the first of them."""
 
-    def __init__(self, task: Task, n: int = 24, d_in: int = 6, seed: int = 0) -> None:
-        rng = numpy_generator(seed, "tiny numbers", n)
-        self._numbers = torch.from_numpy(rng.standard_normal((n, d_in)).astype(np.float32))
-        self.lengths = np.ones(n, dtype=np.int64)
-        self.targets = tiny_targets(task, (self._numbers[:, 0].numpy() * 10).astype(np.int64))
-        self.weights = torch.ones(n)
+    def __init__(self, task: Task, n: int = 24, d_in: int = 6, seed: int = 0, n_unlabelled: int = 0) -> None:
+        self._numbers = _normal(seed, "tiny numbers", (n, n_unlabelled), (d_in,))
+        self.lengths = np.ones(n + n_unlabelled, dtype=np.int64)
+        source = (self._numbers[:, 0].numpy() * 10).astype(np.int64)
+        self.targets = without_labels(tiny_targets(task, source), n)
+        self.weights = torch.ones(n + n_unlabelled)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -249,12 +250,12 @@ class TinyNumbers:
 class TinyImages:
     """N images (1, 8, 8) whose labels depend on their first pixel."""
 
-    def __init__(self, task: Task, n: int = 24, seed: int = 0) -> None:
-        rng = numpy_generator(seed, "tiny images", n)
-        self._pixels = torch.from_numpy(rng.standard_normal((n, 1, 8, 8)).astype(np.float32))
-        self.lengths = np.ones(n, dtype=np.int64)
-        self.targets = tiny_targets(task, (self._pixels[:, 0, 0, 0].numpy() * 10).astype(np.int64))
-        self.weights = torch.ones(n)
+    def __init__(self, task: Task, n: int = 24, seed: int = 0, n_unlabelled: int = 0) -> None:
+        self._pixels = _normal(seed, "tiny images", (n, n_unlabelled), (1, 8, 8))
+        self.lengths = np.ones(n + n_unlabelled, dtype=np.int64)
+        source = (self._pixels[:, 0, 0, 0].numpy() * 10).astype(np.int64)
+        self.targets = without_labels(tiny_targets(task, source), n)
+        self.weights = torch.ones(n + n_unlabelled)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -262,6 +263,21 @@ class TinyImages:
     def inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """Pixels (n, 1, 8, 8)."""
         return {"pixels": self._pixels[torch.from_numpy(rows)]}
+
+
+def _normal(seed: int, name: str, sizes: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """Normal numbers for the labelled rows and, drawn apart, for those without labels behind them."""
+    drawn = [
+        numpy_generator(seed, name, size).standard_normal((size, *shape)).astype(np.float32)
+        for size in sizes
+        if size
+    ]
+    return torch.from_numpy(np.concatenate(drawn))
+
+
+def without_labels(targets: Tensor, n: int) -> Tensor:
+    """Targets (N, C) of which only the first ``n`` are left, the others being zeros."""
+    return torch.cat([targets[:n], torch.zeros_like(targets[n:])])
 
 
 def tiny_targets(task: Task, source: NDArray[np.int64]) -> Tensor:
@@ -288,12 +304,12 @@ def tiny_backbone(modality: str, task: Task, **settings: Any) -> Backbone:
     return kinds[modality](task.n_classes, **settings)
 
 
-def tiny_examples(modality: str, task: Task, n: int = 24, seed: int = 0) -> Examples:
-    """The tiny data of a modality."""
+def tiny_examples(modality: str, task: Task, n: int = 24, seed: int = 0, n_unlabelled: int = 0) -> Examples:
+    """The tiny data of a modality: ``n`` labelled rows and behind them some without labels."""
     kinds: dict[str, Callable[..., Examples]] = {
         "text": TinyTokens, "table": TinyNumbers, "image": TinyImages
     }  # fmt: skip
-    return kinds[modality](task, n, seed=seed)
+    return kinds[modality](task, n, seed=seed, n_unlabelled=n_unlabelled)
 
 
 def cpu_accelerator() -> Any:

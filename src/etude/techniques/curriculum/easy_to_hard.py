@@ -98,7 +98,7 @@ class EasyToHard(Technique[EasyToHardConfig]):
         end = context.steps(self.config.until)
         if end == 0:
             return
-        self._newest = torch.full((context.n_rows,), torch.nan)
+        self._newest = torch.full((context.n_rows + context.n_unlabelled,), torch.nan)
         self._at_start = self._newest.clone()
 
         def order(view: View, batch_size: int, moment: Moment) -> Rows:

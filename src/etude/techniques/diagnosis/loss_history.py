@@ -72,7 +72,8 @@ class LossHistory(Technique[LossHistoryConfig]):
     """Adds up each row's losses during an epoch and keeps their mean at its end.
 
     Attributes:
-        history: (N, E) float16 on the CPU, a column for each epoch, nan where a row has no loss.
+        history: (N, E) float16 on the CPU, a column for each epoch, nan where a row has no loss; rows
+            without labels are left out.
     """
 
     Config = LossHistoryConfig
@@ -91,7 +92,8 @@ class LossHistory(Technique[LossHistoryConfig]):
     def attach(self, plan: Plan) -> None:
         n_rows, epochs = plan.context.n_rows, plan.context.epochs
         self.history = torch.full((n_rows, epochs), torch.nan, dtype=torch.float16)
-        self._sums, self._counts = torch.zeros(n_rows), torch.zeros(n_rows)
+        n_shown = n_rows + plan.context.n_unlabelled
+        self._sums, self._counts = torch.zeros(n_shown), torch.zeros(n_shown)
 
         # The plan is not complete yet: the loss may be placed after this.
         chosen = cache(lambda: plan.one(LOSS))
@@ -117,7 +119,7 @@ class LossHistory(Technique[LossHistoryConfig]):
         device = run.accelerator.device
         sums = run.accelerator.reduce(self._sums.to(device), "sum")
         counts = run.accelerator.reduce(self._counts.to(device), "sum")
-        self.history[:, epoch] = (sums / counts).half().cpu()
+        self.history[:, epoch] = (sums / counts)[: len(self.history)].half().cpu()
 
     def on_start(self, run: Any) -> None:
         """What a checkpoint held was the first process's; it is counted once."""
