@@ -1,0 +1,1 @@
+"""Networks over the columns of a table, written to their papers."""
