@@ -23,8 +23,9 @@ from etude.runs import compare as _compare
 from etude.runs import evaluate as _evaluate
 from etude.runs import explain as _explain
 from etude.runs import interpret as _interpret
+from etude.runs import jobs as _jobs
+from etude.runs import pretrain as _pretrain
 from etude.runs import retrain as _retrain
-from etude.runs import train as _train
 from etude.runs.baseline import BaselineScores
 from etude.runs.build import build
 from etude.runs.compare import Comparison
@@ -32,6 +33,7 @@ from etude.runs.evaluate import Evaluation
 from etude.runs.folder import find_model
 from etude.runs.interpret import Question
 from etude.runs.model import Classifier, Prediction
+from etude.runs.pretrain import Pretrained
 from etude.runs.report import write_report
 from etude.runs.retrain import Retrained
 from etude.runs.train import Result
@@ -58,12 +60,28 @@ def train(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Report
     Raises:
         EtudeError: the config, the data or the run's folder cannot be used.
     """
-    return _train.train(_config(config, overrides), reporter=reporter)
+    return _jobs.train(_config(config, overrides), reporter=reporter)
 
 
-def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result:
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result | Pretrained:
     """Go on with a stopped run; it ends with the weights of one that was never stopped."""
-    return _train.resume(Path(folder), reporter=reporter)
+    return _jobs.resume(Path(folder), reporter=reporter)
+
+
+def pretrain(
+    config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None
+) -> Pretrained:
+    """Let a backbone learn from inputs alone; its folder is what ``backbone.path`` may then name.
+
+    Args:
+        config: a TOML file, a mapping of the same shape, or a :class:`Config`; ``[pretrain]`` says how.
+        overrides: ``"pretrain.epochs=10"`` and the like.
+        reporter: who tells of progress.
+
+    Raises:
+        EtudeError: the config, the data or the run's folder cannot be used.
+    """
+    return _pretrain.pretrain(_config(config, overrides), reporter=reporter)
 
 
 def load(folder: str | Path) -> Classifier:
@@ -178,6 +196,7 @@ __all__ = [
     "Config",
     "Evaluation",
     "Prediction",
+    "Pretrained",
     "Result",
     "baseline",
     "check_data",
@@ -187,6 +206,7 @@ __all__ = [
     "interpret",
     "load",
     "predict",
+    "pretrain",
     "report",
     "resume",
     "retrain",

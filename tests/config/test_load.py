@@ -139,7 +139,7 @@ def test_unknown_keys_name_the_closest_one_or_the_place() -> None:
     assert message({**DATA, "epochs": 3}) == "unknown key 'epochs'; it belongs in [train]"
     assert message({**DATA, "train": {"lr": 1}}) == "unknown key 'lr' in [train]; write it as optimizer.lr"
     assert message({**DATA, "run": {"zebra": 1}}) == (
-        "unknown key 'zebra' in [run]; it takes dir, baselines, report, resamples"
+        "unknown key 'zebra' in [run]; it takes dir, job, baselines, report, resamples"
     )
 
 

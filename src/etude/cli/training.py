@@ -18,6 +18,7 @@ from etude.cli.base import (
     read_config,
     say,
 )
+from etude.cli.pretrain import print_pretrained
 
 
 @command
@@ -48,7 +49,11 @@ def resume(
     """
     from etude import api
 
-    print_result(api.resume(run, reporter=make_reporter(quiet, json)), json)
+    result = api.resume(run, reporter=make_reporter(quiet, json))
+    if isinstance(result, api.Pretrained):
+        print_pretrained(result, json)
+    else:
+        print_result(result, json)
 
 
 @command

@@ -222,11 +222,13 @@ def _unknown_key(table: type[BaseModel], path: str, root: type[BaseModel]) -> st
 
 
 def _elsewhere(key: str, table: type[BaseModel], root: type[BaseModel]) -> str:
+    if key in _KNOWN_ELSEWHERE:
+        return f"; write it as {_KNOWN_ELSEWHERE[key]}"
     for section, field in root.model_fields.items():
         for inner in _kinds(field).values() or [_model(field)]:
             if inner is not None and inner is not table and key in inner.model_fields:
                 return _placed(section, inner, table)
-    return f"; write it as {_KNOWN_ELSEWHERE[key]}" if key in _KNOWN_ELSEWHERE else ""
+    return ""
 
 
 def _placed(section: str, model: type[BaseModel], given: type[BaseModel]) -> str:

@@ -14,7 +14,9 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from etude.config.columns import ColumnsConfig
 from etude.config.decision import DecisionConfig
+from etude.config.estimators import LinearBackboneConfig, TreesBackboneConfig
 from etude.config.fields import Probability, Strict, Time, setting
+from etude.config.pretrain import PretrainConfig
 from etude.config.tables import TableBackboneConfig
 
 Size = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)]
@@ -171,7 +173,10 @@ def _kind_of(value: Any) -> str:
 
 
 AnyBackboneConfig = Annotated[
-    Annotated[BackboneConfig, Tag("text")] | Annotated[TableBackboneConfig, Tag("table")],
+    Annotated[BackboneConfig, Tag("text")]
+    | Annotated[TableBackboneConfig, Tag("table")]
+    | Annotated[TreesBackboneConfig, Tag("trees")]
+    | Annotated[LinearBackboneConfig, Tag("linear")],
     Discriminator(_kind_of),
 ]
 """The settings of a backbone of any kind."""
@@ -203,6 +208,9 @@ class RunSection(Strict):
     """Where the run's folder goes, and what is written there."""
 
     dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
+    job: Literal["train", "pretrain"] = setting(
+        "train", help="learn the labels, or learn from the inputs alone as 'etude pretrain' does"
+    )
     baselines: bool = setting(
         True, help="fit the simple models that any run should beat, for the diagnosis and the report"
     )
@@ -231,4 +239,8 @@ class Config(Strict):
         {}, help="one table for each technique; enabled = false switches a default one off"
     )
     decision: DecisionConfig = DecisionConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    stages: list[dict[str, Any]] = setting(
+        [], help="several runs in a row, each from the last one's model: name, job, and settings that differ"
+    )
     run: RunSection = RunSection()

@@ -223,6 +223,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         wanted = {"task", "labels", "input"} - set(content)
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder / ETUDE_JSON} cannot be read: {error}") from None
+    if wanted and "pretrained" in content:
+        raise RunError(
+            f"{folder} holds a backbone that knows no labels yet; train it with backbone.path = '{folder}'"
+        )
     if wanted:
         raise RunError(f"{folder / ETUDE_JSON} lacks {', '.join(sorted(wanted))}; save the model again")
     return content
