@@ -160,7 +160,7 @@ def test_contents_are_joined() -> None:
 
 def test_large_images_go_in_small_batches() -> None:
     loader, content = read([np.zeros((28, 28), dtype=np.uint8)], size=224)
-    assert loader.prepare(content, None, None, Reporter(), str).lengths.tolist() == [49]
+    assert loader.prepare(content, None, None, Reporter(), str).lengths.tolist() == [196]
 
 
 WHOLE = file_of(Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)))

@@ -55,7 +55,6 @@ class ImageBackboneConfig(Strict):
         "none",
         help="predict from the mean over views of each image: mirrored, shifted by a sixteenth, or both",
     )
-    trust_remote_code: bool = setting(False, help="run code that the checkpoint carries")
 
     @property
     def pretrained(self) -> bool:

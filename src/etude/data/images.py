@@ -30,7 +30,7 @@ MOST_BYTES = 4 * 2**30
 """Bytes of pixels that are kept in memory for one file."""
 STATISTICS_ROWS = 5_000
 """Images from which mean and deviation are taken where they must be decoded for it."""
-TOKEN = 32 * 32
+TOKEN = 16 * 16
 """Pixels that count as much as one token of a text where the rows of a forward pass are limited."""
 
 
