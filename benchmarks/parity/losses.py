@@ -21,6 +21,7 @@ from etude.techniques.losses import (
     cyclical_focal,
     distribution_balanced,
     focal,
+    forward_correction,
     generalized_cross_entropy,
     kl_divergence,
     logit_adjusted,
@@ -174,6 +175,9 @@ def _for_noise(d: _Data) -> Iterator[Row]:
     theirs = _either(d.several, (1 - d.s**0.7) / 0.7, (1 - (1 - d.s) ** 0.7) / 0.7)
     ours = gce.gce_sigmoid_terms(d.z, d.several, 0.7).sum(1)
     yield _row("generalized_cross_entropy", "(1 - p_t^q) / q of each label", ours, theirs)
+    t = 0.6 * torch.eye(C, dtype=torch.float64) + 0.4 / C
+    ours = forward_correction.forward_terms(d.z, d.hard, t).sum(1)
+    yield _row("forward_correction", "the paper's -log (Tᵀ p)_y", ours, -(d.p @ t)[d.hard == 1].log())
     log_y = torch.where(d.hard == 1, 0.0, -4.0).double()
     theirs = 0.1 * F.cross_entropy(d.z, d.classes, reduction="none") - (d.p * log_y).sum(1)
     ours = sce.sce_softmax_terms(d.z, d.hard, 0.1, 1.0).sum(1)
