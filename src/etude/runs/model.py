@@ -14,7 +14,6 @@ from etude.core.examples import Examples
 from etude.core.observe import Reporter
 from etude.core.predict import predict
 from etude.core.task import Task, make_task
-from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.data.writer import RowWriter
 from etude.decision.postprocessor import Decision
@@ -84,6 +83,10 @@ class Classifier:
             return np.zeros((0, self.task.n_classes), dtype=np.float32)
         return self._logits(self._saved.examples_of(inputs, pairs, reporter or Reporter()), reporter)
 
+    def logits_of(self, examples: Examples, reporter: Reporter | None = None) -> NDArray[np.float32]:
+        """Return the logits (N, C) of rows that are prepared already, as this model's own loader does."""
+        return self._logits(examples, reporter)
+
     def _logits(self, examples: Examples, reporter: Reporter | None) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = predict(
             self._model, examples, self._accelerator, reporter=reporter
@@ -131,7 +134,7 @@ class Classifier:
             RowWriter(output) as writer,
             reporter.bar("predicting", None, "rows") as bar,
         ):
-            for table in stream_rows(source, CHUNK):
+            for table in self._saved.stream(source, CHUNK):
                 writer.write(self._predicted(table, text))
                 done += table.rows
                 bar.advance(table.rows)
@@ -150,7 +153,7 @@ class Classifier:
     def _predicted(self, table: Table, text: str | None) -> dict[str, list[Any]]:
         probabilities, decisions = self.decision.apply(self.logits_of_table(table, text))
         names = self.task.names(decisions)
-        columns: dict[str, list[Any]] = {name: table.column(name) for name in table.columns}
+        columns = self._saved.shown(table)
         single = self.task.kind != "multilabel"
         columns["predicted"] = [row[0] if row else None for row in names] if single else names
         rounded = probabilities.astype(np.float64).round(6)
