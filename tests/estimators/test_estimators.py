@@ -151,7 +151,7 @@ def test_the_validation_part_stops_the_fit_and_the_best_round_is_kept(library: s
     logits = model.logits(held_out.features)
     loss = log_loss(held_out.targets[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])))
     assert loss == pytest.approx(min(curves.validation), abs=1e-5)
-    whole = fitted(trees(library, n_rounds=40, early_stopping=None), "binary", 2, train, held_out)
+    whole = fitted(trees(library, n_rounds=40, early_stopping=False), "binary", 2, train, held_out)
     assert whole.curves.kept == 40
     assert len(whole.curves.validation) == len(whole.curves.at)
 

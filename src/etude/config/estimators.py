@@ -45,11 +45,10 @@ class TreesBackboneConfig(Strict):
     n_rounds: int = setting(
         200, help="rounds at most; each grows one tree, or one for each class", ge=1, unit="rounds"
     )
-    early_stopping: int | None = setting(
+    early_stopping: Annotated[int, Field(ge=1)] | Literal[False] = setting(
         20,
         help="stop after this many rounds without a lower loss on the validation part, and keep the best "
-        "round; absent, or without such a part, all rounds are kept",
-        ge=1,
+        "round; with false, or without such a part, all rounds are kept",
         unit="rounds",
     )
     max_leaves: int = setting(
@@ -88,6 +87,9 @@ class LinearBackboneConfig(Strict):
     """Logistic regression: over numbers and categories of a table, or over the words of texts."""
 
     kind: Literal["linear"] = setting("linear", help="what the model is")
+    inputs: Literal["table", "text"] = setting(
+        "table", help="the columns of a table, or the texts of data.text and the numbers of data.numeric"
+    )
     penalty: Literal["l2", "l1", "elasticnet", "none"] = setting(
         "l2", help="on the weights; l1 and elasticnet make some of them 0, and take longer"
     )
@@ -111,3 +113,7 @@ class LinearBackboneConfig(Strict):
     def pretrained(self) -> bool:
         """Whether training starts from weights that were trained before."""
         return False
+
+
+EstimatorConfig = TreesBackboneConfig | LinearBackboneConfig
+"""The settings of models that are fitted by one call, and not by steps."""

@@ -103,7 +103,7 @@ def best_round(validation: list[float], n_rounds: int, config: TreesBackboneConf
     >>> best_round([0.6, 0.5, 0.52], 3, TreesBackboneConfig())
     2
     """
-    if not validation or config.early_stopping is None:
+    if not validation or not config.early_stopping:
         return n_rounds
     return int(np.argmin(validation)) + 1
 

@@ -38,7 +38,7 @@ class CatBoostTrees(Ensemble):
             model.fit(
                 pool(problem.train),
                 eval_set=None if held_out is None else pool(held_out),
-                early_stopping_rounds=None if held_out is None else config.early_stopping,
+                early_stopping_rounds=None if held_out is None else config.early_stopping or None,
                 use_best_model=False,
             )
         losses = {

@@ -73,7 +73,7 @@ def _parameters(problem: Problem, config: TreesBackboneConfig) -> Mapping[str, A
                 f"backbone.settings.{name} is no setting of scikit-learn's HistGradientBoostingClassifier "
                 f"that can be chosen here{closest(name, known)}"
             )
-    stops = problem.validation is not None and config.early_stopping is not None
+    stops = problem.validation is not None and config.early_stopping
     return {
         "learning_rate": config.learning_rate,
         "max_iter": config.n_rounds,

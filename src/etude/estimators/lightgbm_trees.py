@@ -53,7 +53,7 @@ class LightGbmTrees(Ensemble):
         callbacks = [library.record_evaluation(losses)]
         if problem.validation is not None:
             sets, names = [train, dataset(problem.validation, train)], ["train", "validation"]
-            if config.early_stopping is not None:
+            if config.early_stopping:
                 callbacks.append(library.early_stopping(config.early_stopping, verbose=False))
         with refused_settings("LightGBM", config, library.basic.LightGBMError):
             model = library.train(

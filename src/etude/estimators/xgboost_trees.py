@@ -35,7 +35,7 @@ class XgBoostTrees(Ensemble):
         watched, patience = [(train, "train")], None
         if problem.validation is not None:
             watched.append((matrix(problem.validation), "validation"))
-            patience = config.early_stopping
+            patience = config.early_stopping or None
         losses: dict[str, dict[str, list[float]]] = {}
         with (
             warnings.catch_warnings(record=True) as said,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from etude.core.plan import Plan
 from etude.core.task import Task
 from etude.data.load import Data
 from etude.data.loader import Loader
+from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.errors import DataError
 
@@ -56,6 +57,18 @@ class Saved(ABC):
             raise DataError("this model takes no pairs; leave them out")
         return self.examples(table_of(inputs), reporter)
 
+    def stream(self, source: str, chunk: int) -> Iterator[Table]:
+        """Yield the rows of a file, or of standard input (``"-"``), in tables of at most ``chunk`` rows.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return stream_rows(source, chunk)
+
+    def shown(self, table: Table) -> dict[str, list[Any]]:
+        """The columns of a table as they are written beside predictions."""
+        return {name: table.column(name) for name in table.columns}
+
     def refuse_teaching(self, data: Data, path: str) -> None:
         """Refuse to be the teacher of a run whose inputs this model would not read as its own.
 
@@ -66,7 +79,13 @@ class Saved(ABC):
 
 
 class Kind(ABC):
-    """One kind of data, for one run."""
+    """One kind of data, for one run.
+
+    Attributes:
+        trained_by_steps: whether the engine trains it; else one call of a library fits it.
+    """
+
+    trained_by_steps = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -91,6 +110,10 @@ class Kind(ABC):
     def before_training(self, backbone: Backbone, data: Data, plan: Plan) -> None:
         """Do what may be done once the plan is known and the optimizer is not yet made."""
         return
+
+    def doubts(self, backbone: Backbone, plan: Plan) -> list[str]:
+        """Sentences on what the backbone and the techniques mean for each other, for the user to read."""
+        return []
 
     @abstractmethod
     def schema(self, data: Data) -> dict[str, Any]:

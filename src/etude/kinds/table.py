@@ -16,6 +16,8 @@ from etude.config.tables import TableBackboneConfig, TextBesideConfig
 from etude.core.backbone import Backbone
 from etude.core.examples import Examples
 from etude.core.observe import Reporter
+from etude.core.phases import WARMUP
+from etude.core.plan import Plan
 from etude.core.task import Task
 from etude.data.load import Data
 from etude.data.table import Table
@@ -80,6 +82,11 @@ class TableKind(Kind):
     def backbone(self, task: Task, data: Data) -> TableBackbone:
         train = cast("TableExamples", data.train)
         text, d_text = None, 0
+        if self._settings.text is not None and train.texts is None:
+            raise ConfigError(
+                "[backbone.text] is there and the table has no column of text; remove it, or name the column in "
+                "columns.text"
+            )
         if train.texts is not None:
             text, d_text = _text_backbone(self._beside, task, self.config.seed, self._tokenizer())
         return make_table_backbone(
@@ -91,6 +98,15 @@ class TableKind(Kind):
             text=text,
             d_text=d_text,
         )
+
+    def doubts(self, backbone: Backbone, plan: Plan) -> list[str]:
+        """Ask for a warm-up where norms stand behind the sums: Xiong et al. 2020, arXiv 2002.04745."""
+        if not cast("TableBackbone", backbone).is_post_norm or plan.one(WARMUP) is not None:
+            return []
+        return [
+            f"{self._settings.model} with post-norm diverges easily in its first steps and there is no "
+            'warm-up; add [techniques.warmup], or set backbone.norm = "pre"'
+        ]
 
     def schema(self, data: Data) -> dict[str, Any]:
         text = self._settings.text

@@ -126,7 +126,7 @@ def _baselines(
             data.task,
             train,
             inputs,
-            features=features,
+            features=features if kind.trained_by_steps else None,
             feature_rows=max(int(MOST_TOKENS / max(data.train.lengths.mean(), 1.0)), 1_000),
             only=only,
             seed=config.seed,

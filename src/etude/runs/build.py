@@ -30,6 +30,7 @@ from etude.errors import ConfigError
 from etude.evaluation.metrics import Scores, score
 from etude.evaluation.names import quick_metrics
 from etude.kinds import Kind, kind_of, open_saved
+from etude.runs.estimator import EstimatorEngine
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
 from etude.runs.shared import Shared, data_fingerprint
@@ -74,9 +75,12 @@ class Run:
         """One line on what is about to be trained."""
         rows = ", ".join(f"{name} {n:,}" for name, n in self.n_rows().items())
         task, settings, context = self.data.task, self.engine.settings, self.plan.context
+        about = f"{task.kind}, {task.n_classes} labels; rows: {rows}"
+        if not self.kind.trained_by_steps:
+            return f"{about}; {self.kind.describe(self.backbone)}"
         return (
-            f"{task.kind}, {task.n_classes} labels; rows: {rows}; {settings.total_steps:,} steps of "
-            f"{settings.batch_size} rows on {self.accelerator.device} in {context.precision}"
+            f"{about}; {settings.total_steps:,} steps of {settings.batch_size} rows on "
+            f"{self.accelerator.device} in {context.precision}"
         )
 
     def fingerprints(self) -> dict[str, str]:
@@ -206,10 +210,11 @@ def build(
         probabilities = data.task.probabilities(logits).numpy()
         return score(data.task, probabilities, examples.targets.numpy(), names=watched)
 
-    engine = Engine(
+    make_engine = Engine if kind.trained_by_steps else EstimatorEngine
+    engine = make_engine(
         plan,
         backbone,
-        data.pool,
+        data.pool if kind.trained_by_steps else data.train,
         accelerator,
         make_settings(config, plan),
         validation=data.validation,

@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import Any
 
 from etude.config.run import Config
+from etude.config.stages import Stage, resolve_stages
 from etude.core.observe import Reporter
 from etude.core.timetable import batch_sizes
 from etude.runs.build import Run, build
+from etude.runs.stages import left_out, rehearse
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,37 @@ class Explanation:
 
 
 def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
-    """Resolve a config against its data and backbone, and say what a run would do."""
-    run = build(config, reporter=reporter)
+    """Resolve a config against its data and backbone, and say what a run, or each stage of it, would do."""
+    if config.stages:
+        return _explain_stages(resolve_stages(config), reporter)
+    return explain_run(build(config, reporter=reporter))
+
+
+def _explain_stages(stages: Sequence[Stage], reporter: Reporter | None) -> Explanation:
+    texts: list[str] = []
+    facts: list[dict[str, Any]] = []
+    for number, stage in enumerate(stages, start=1):
+        found = explain_run(rehearse(stage, stages, reporter))
+        path, waiting = getattr(stage.config.backbone, "path", None), left_out(stage)
+        texts.append(f"stage {number}      {stage.name}: {stage.job}, in {stage.folder}")
+        if path in stage.waits_for:
+            texts.append(f"starts from  {path}")
+        texts += [found.text, ""]
+        if waiting:
+            texts += [f"and, once earlier stages are done: {', '.join(waiting)}", ""]
+        facts.append({"name": stage.name, "job": stage.job, "waiting": waiting, **found.data})
+    return Explanation("\n".join(texts).rstrip(), {"stages": facts})
+
+
+def explain_run(run: Run) -> Explanation:
+    """Say what a run that is ready to train would do."""
     data = _facts(run)
     lines = [
         f"task         {data['task']}, {len(data['labels'])} labels",
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         *_beside_the_text(data),
         f"backbone     {run.kind.describe(run.backbone)}",
-        f"precision    {data['precision']} on {data['device']}",
-        f"steps        {_steps(data)}",
-        f"cost         {data['passes']:g} passes a step",
+        *(_of_steps(data) if run.kind.trained_by_steps else []),
         "",
         "the plan, in the order in which its parts act:",
     ]
@@ -41,7 +63,7 @@ def explain(config: Config, *, reporter: Reporter | None = None) -> Explanation:
         f"  {entry['phase']:<{width}}  {entry['technique']:<20} {entry['settings']}".rstrip()
         for entry in data["plan"]
     ]
-    lines += ["", "parameter groups:"]
+    lines += ["", "parameter groups:"] if data["groups"] else []
     for group in data["groups"]:
         frozen = f", frozen until step {group['frozen_until']}" if group["frozen_until"] else ""
         lines.append(
@@ -90,6 +112,15 @@ def _facts(run: Run) -> dict[str, Any]:
             for group in engine.groups
         ],
     }
+
+
+def _of_steps(data: Mapping[str, Any]) -> list[str]:
+    """Lines on a training by steps."""
+    return [
+        f"precision    {data['precision']} on {data['device']}",
+        f"steps        {_steps(data)}",
+        f"cost         {data['passes']:g} passes a step",
+    ]
 
 
 def _beside_the_text(data: Mapping[str, Any]) -> list[str]:

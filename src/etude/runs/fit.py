@@ -37,7 +37,8 @@ def fit(
     def log(record: Mapping[str, Any]) -> None:
         if main:
             folder.log(record)
-        if "validation" in record:
+        # The rounds of an estimator are told by their losses alone, and are too many to be read.
+        if record.get("validation", {}).keys() - {"loss"}:
             reporter.line(f"validation after step {record['step']}: {headline(record['validation'])}")
 
     run.engine.attach_folder(

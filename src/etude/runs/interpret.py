@@ -161,6 +161,12 @@ class _Model:
     def __init__(self, folder: Path) -> None:
         require("captum.attr", extra="interpret", technique="etude interpret")
         metadata = read_metadata(folder)
+        kind = metadata["input"].get("kind", "text")
+        if kind != "text":
+            raise RunError(
+                f"the model in {folder} is of kind = {kind!r}, and what is interpreted are the words of a "
+                "network over texts; name a run of kind = 'text'"
+            )
         self.columns, self.max_length = metadata["input"], metadata["input"]["max_length"]
         self.task = make_task(metadata["task"], metadata["labels"])
         self.decision = Decision.from_json(self.task, metadata["decision"])

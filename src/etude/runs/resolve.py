@@ -11,6 +11,7 @@ from etude.core.phases import LOSS, OPTIMIZER, SCHEDULE, Phase
 from etude.core.task import Task
 from etude.core.technique import Technique
 from etude.errors import ConfigError
+from etude.runs.estimator import is_estimator, techniques_of_estimator
 from etude.runs.final import techniques_for_final
 from etude.techniques import catalogue, technique_class
 
@@ -68,6 +69,10 @@ def resolve_techniques(
         ConfigError: an unknown technique or key, a value out of bounds, a technique in the wrong
             section.
     """
+    if is_estimator(config):
+        acting = techniques_of_estimator(config)
+        loss = [] if task is None else [_make(task.default_loss, {}, "loss")]
+        return [*loss, *(_make(name, table, f"techniques.{name}") for name, table in acting.items())]
     chosen = {name: dict(table) for name, table in config.techniques.items()}
     off = {name for name, table in chosen.items() if not table.pop("enabled", True)}
     for name in chosen:
@@ -96,6 +101,7 @@ def resolve_techniques(
     for name, table in techniques_for_final(config, chosen).items():
         chosen[name], where[name] = table, "train.final"
     if config.defaults:
+        chosen = {**_rules_of_text(config), **chosen}
         for name, settings in (RECOMMENDED if config.backbone.pretrained else FRESH).items():
             needs = technique_class(name).facts.needs
             able = capabilities is None or needs <= capabilities
@@ -105,7 +111,16 @@ def resolve_techniques(
         if "head_lr" in chosen and "head_lr" not in config.techniques and "linear_probe" not in chosen:
             deep = any(technique_class(name).facts.puts_pooler for name in chosen)
             chosen["head_lr"] = {"factor": DEEP_HEAD_FACTOR if deep else RANDOM_HEAD_FACTOR}
-    return [_make(name, table, where[name]) for name, table in chosen.items()]
+    return [_make(name, table, where.get(name, f"techniques.{name}")) for name, table in chosen.items()]
+
+
+def _rules_of_text(config: Config) -> dict[str, dict[str, Any]]:
+    """The rule that lets a trained text network beside a fresh one learn more slowly, or not at all."""
+    text = getattr(config.backbone, "text", None)
+    if text is None:
+        return {}
+    said = {"lr_factor": text.lr_scale} if text.lr_scale else {"frozen_until": "1dur"}
+    return {"group_rules": {"rules": [{"match": ["text"], **said}]}}
 
 
 def _fits(name: str, chosen: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from etude.errors import Interrupted
 from etude.runs.artefact import model_metadata, save_model
 from etude.runs.baseline import run_baselines
 from etude.runs.build import Run, build
+from etude.runs.estimator import EstimatorEngine
 from etude.runs.final import final_scores, final_weights
 from etude.runs.fit import fit, go_back_to_checkpoint
 from etude.runs.folder import SUMMARY, RunFolder
@@ -103,6 +104,8 @@ def _judge(run: Run, folder: RunFolder, reporter: Reporter, trained_in: float) -
         "seconds": {"train": trained_in, "judge": time.perf_counter() - start},
         "plan": run.plan.describe(),
     }
+    if isinstance(run.engine, EstimatorEngine):
+        summary |= run.engine.told()
     losses = losses_of(run)
     if main:
         for part, scored in judgement.parts.items():

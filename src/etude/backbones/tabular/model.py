@@ -17,6 +17,7 @@ from etude.backbones.heads import LinearHead
 from etude.backbones.model_folder import write_model_folder
 from etude.backbones.saved_heads import described, head_form
 from etude.backbones.tabular.inputs import Network, Sizes
+from etude.backbones.tabular.layers import TransformerBlock
 from etude.backbones.tabular.plain import MLP, ResNet
 from etude.backbones.tabular.transformers import FTTransformer, TabTransformer
 from etude.core.backbone import Backbone
@@ -25,7 +26,6 @@ NETWORKS: Mapping[str, Callable[[Sizes, Mapping[str, Any], DropoutKeys], Network
     "mlp": MLP, "resnet": ResNet, "ft_transformer": FTTransformer, "tab_transformer": TabTransformer
 }  # fmt: skip
 MODEL_TYPE, TEXT = "etude-table", "text"
-
 
 class TableBackbone(Backbone):
     """A network over the columns of a table, and a head.
@@ -140,6 +140,12 @@ class TableBackbone(Backbone):
                     self.text.save(partial / TEXT, {"techniques": metadata.get("techniques", [])})
 
         write_model_folder(folder, state, metadata, add)
+
+    @property
+    def is_post_norm(self) -> bool:
+        """Whether it is a transformer whose norms stand behind the sums."""
+        blocks = (m for m in self.network.modules() if isinstance(m, TransformerBlock))
+        return any(not block.pre for block in blocks)
 
     @property
     def d_features(self) -> int:
