@@ -33,7 +33,10 @@ SURFACE = {
         "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",
     },
     "baseline": {"CONFIG", "--only", "--set", "--quiet", "--json"},
-    "retrain": {"--epochs-from", "--dir", "--set", "--quiet", "--json"},
+    "retrain": {
+        "--epochs-from", "--best", "--on-all-data", "--dir", "--set", "--quiet", "--json",
+    },
+    "tune": {"CONFIG", "--set", "--storage", "--quiet", "--json"},
     "compare": {"RUN_A", "RUN_B", "[RUN_C ...]", "--part", "--json"},
     "report": {"RUN", "--output", "--open"},
     "interpret": {

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         report,
         resume,
         retrain,
+        retrain_best,
         train,
+        tune,
         validate,
     )
     from etude.scikit import ImageClassifier, TableClassifier, TextClassifier
@@ -59,7 +61,9 @@ __all__ = [
     "report",
     "resume",
     "retrain",
+    "retrain_best",
     "train",
+    "tune",
     "validate",
 ]
 

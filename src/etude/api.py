@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etude.config.load import load_config, parse_config
 from etude.config.run import Config
@@ -37,6 +37,9 @@ from etude.runs.pretrain import Pretrained
 from etude.runs.report import write_report
 from etude.runs.retrain import Retrained
 from etude.runs.train import Result
+
+if TYPE_CHECKING:
+    from etude.search.results import Found
 
 ConfigLike = Config | str | Path | Mapping[str, Any]
 
@@ -174,6 +177,52 @@ def retrain(
     return _retrain.retrain(Path(folder), directory=directory, overrides=overrides, reporter=reporter)
 
 
+def retrain_best(
+    study: str | Path,
+    *,
+    on_all_data: bool = False,
+    directory: str | None = None,
+    overrides: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> Result:
+    """Train the winner of a study of :func:`tune`, on the validation rows as well where asked to.
+
+    Args:
+        study: its folder.
+        on_all_data: whether the validation rows join the training rows.
+        directory: the run's folder; ``best`` in the study's, or ``best-all-data``, if None.
+        overrides: further changes of the config.
+        reporter: who tells of progress.
+    """
+    from etude.search.best import retrain_best
+
+    return retrain_best(
+        Path(study), on_all_data=on_all_data, directory=directory, overrides=overrides, reporter=reporter
+    )
+
+
+def tune(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Found:
+    """Look for better settings by many trials, and confirm the best ones on fresh seeds; needs optuna.
+
+    Args:
+        config: a TOML file, a mapping of the same shape, or a :class:`Config`; ``[tune]`` says how.
+        overrides: ``"tune.trials=50"`` and the like.
+        reporter: who tells of progress.
+
+    Raises:
+        EtudeError: the config, the space, the data or the storage cannot be used.
+    """
+    from etude.config.tune import read_tune
+    from etude.extras import require
+
+    source = config.model_dump(mode="json", exclude_none=True) if isinstance(config, Config) else config
+    resolved, settings = read_tune(source, overrides)
+    require("optuna", extra="search", technique="etude tune")
+    from etude.search.tune import tune
+
+    return tune(resolved, settings, reporter=reporter)
+
+
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
     return write_report(Path(folder), output=None if output is None else Path(output))
@@ -210,6 +259,8 @@ __all__ = [
     "report",
     "resume",
     "retrain",
+    "retrain_best",
     "train",
+    "tune",
     "validate",
 ]

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from etude.cli import baseline, check_data, compare, interpret, planning, pretrain, report, retrain, training, using
+from etude.cli import (
+    baseline,
+    check_data,
+    compare,
+    interpret,
+    planning,
+    pretrain,
+    report,
+    retrain,
+    training,
+    tune,
+    using,
+)
 from etude.cli.base import app
 
-COMMANDS = (planning, check_data, baseline, pretrain, training, retrain, using, compare, report, interpret)
+COMMANDS = (
+    planning, check_data, baseline, pretrain, training, tune, retrain, using, compare, report, interpret,
+)  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "retrain",
-    "evaluate", "predict", "compare", "report", "interpret", "techniques", "show",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "tune",
+    "retrain", "evaluate", "predict", "compare", "report", "interpret", "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,6 +146,7 @@ def build(
     reporter: Reporter | None = None,
     tables: Mapping[str, Table] | None = None,
     shared: Shared | None = None,
+    metrics: Sequence[str] = (),
 ) -> Run:
     """Read the data, open the backbone, resolve the plan, and return a run ready to train.
 
@@ -154,6 +155,7 @@ def build(
         reporter: who tells of progress.
         tables: tables in memory in the place of files, by part.
         shared: what earlier runs on the same data have read and computed; not with tables in memory.
+        metrics: further ones that are computed whenever the validation part is scored.
 
     Raises:
         EtudeError: anything in the config, the data or the backbone that cannot be used.
@@ -204,7 +206,7 @@ def build(
     for warning in [*plan.warnings, *_warn_of_idle_rows(plan)]:
         reporter.warn(warning)
     kind.before_training(backbone, data, plan)
-    watched = quick_metrics(data.task.kind, data.task.n_classes)
+    watched = tuple(dict.fromkeys([*quick_metrics(data.task.kind, data.task.n_classes), *metrics]))
 
     def score_part(logits: Tensor, examples: Examples) -> Scores:
         probabilities = data.task.probabilities(logits).numpy()
