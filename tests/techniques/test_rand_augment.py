@@ -14,7 +14,7 @@ from etude.core.batch import Batch
 from etude.core.phases import AUGMENT
 from etude.core.plan import Plan
 from etude.core.rng import Moment
-from etude.techniques.augment._image_operations import OPERATIONS
+from etude.techniques._image_operations import OPERATIONS
 from etude.techniques.augment.rand_augment import RandAugment, RandAugmentConfig, changed
 from etude.testing.tiny import tiny_backbone, tiny_task
 

@@ -164,7 +164,7 @@ class ImageLoader(Loader):
     Args:
         column: of the images.
         label: of the labels, for sources that name none.
-        size: H and W, or none for the data's own.
+        size: H and W, a number for squares, or none for the data's own.
         channels: 1 or 3, or none for 1 where all images are grey.
         known: the format of a saved model, in the place of looking and learning.
         most_bytes: see :data:`MOST_BYTES`.
@@ -178,13 +178,14 @@ class ImageLoader(Loader):
         column: str = "image",
         label: str = "label",
         *,
-        size: int | None = None,
+        size: tuple[int, int] | int | None = None,
         channels: Literal[1, 3] | None = None,
         known: ImageFormat | None = None,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._column, self._label = column, label
-        self._size, self._channels, self._most_bytes = size, channels, most_bytes
+        self._size = (size, size) if isinstance(size, int) else size
+        self._channels, self._most_bytes = channels, most_bytes
         self.fitted = known
 
     def open(self, source: str, role: str) -> Table:
@@ -272,7 +273,9 @@ def _looks(cells: list[Any], folder: Path, table: Table, column: str) -> list[Lo
     return list(in_threads(look_at, range(len(cells))))
 
 
-def _choose_format(looks: list[Look], size: int | None, channels: Literal[1, 3] | None) -> ImageFormat:
+def _choose_format(
+    looks: list[Look], size: tuple[int, int] | None, channels: Literal[1, 3] | None
+) -> ImageFormat:
     """Size and channels of the images: as asked for, else their own.
 
     Images of several sizes become squares as wide as the median of their shorter sides.
@@ -281,7 +284,7 @@ def _choose_format(looks: list[Look], size: int | None, channels: Literal[1, 3] 
         channels = 1 if all(seen.grey for seen in looks) else 3
     sizes = {seen.size for seen in looks}
     if size is not None:
-        height = width = size
+        height, width = size
     elif len(sizes) == 1:
         height, width = sizes.pop()
     else:

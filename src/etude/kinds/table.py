@@ -84,8 +84,8 @@ class TableKind(Kind):
         text, d_text = None, 0
         if self._settings.text is not None and train.texts is None:
             raise ConfigError(
-                "[backbone.text] is there and the table has no column of text; remove it, or name the column in "
-                "columns.text"
+                "[backbone.text] is there and the table has no column of text; remove it, or name the "
+                "column in columns.text"
             )
         if train.texts is not None:
             text, d_text = _text_backbone(self._beside, task, self.config.seed, self._tokenizer())

@@ -13,7 +13,6 @@ from etude.core.observe import Reporter
 from etude.data.labels import encode_labels, read_labels
 from etude.data.out_of_scope import check_scoped_part, set_aside
 from etude.data.read import read_parts
-from etude.data.sources import stream_rows
 from etude.data.table import Table
 from etude.errors import RunError
 from etude.evaluation.bootstrap import bootstrap
@@ -54,7 +53,7 @@ def evaluate(
     """
     reporter = reporter or Reporter()
     classifier = Classifier(find_model(path))
-    tables = _test_part(path) if data is None else stream_rows(data, CHUNK)
+    tables = _test_part(path, classifier) if data is None else classifier.rows_of(data)
     task = classifier.task
     metrics = Metrics(task)
     schema = classifier.metadata["input"]
@@ -80,13 +79,13 @@ def evaluate(
     return Evaluation(metrics.compute(), intervals, metrics.per_class(), rows)
 
 
-def _test_part(path: Path) -> Iterator[Table]:
+def _test_part(path: Path, classifier: Classifier) -> Iterator[Table]:
     """The rows of a run's test part: its file, or those that were drawn from the training file."""
     config = RunFolder.open(path)[1] if (path / CONFIG).is_file() else None
     if config is None or config.data.test is None:
         raise RunError(f"{path} names no test part; say which data to score: etude evaluate {path} DATA")
     if isinstance(config.data.test, str):
-        return stream_rows(config.data.test, CHUNK)
+        return classifier.rows_of(config.data.test)
     part = read_parts(config, kind_of(config).loader()).rows["test"]
     starts = range(0, len(part.ids), CHUNK)
     return (part.table.take(part.ids[start : start + CHUNK].tolist()) for start in starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,19 @@ class Classifier:
             RowWriter(output) as writer,
             reporter.bar("predicting", None, "rows") as bar,
         ):
-            for table in self._saved.stream(source, CHUNK):
+            for table in self.rows_of(source):
                 writer.write(self._predicted(table, text))
                 done += table.rows
                 bar.advance(table.rows)
         return done
+
+    def rows_of(self, source: str) -> Iterator[Table]:
+        """Yield the rows of a file, or of what else this kind of model reads, chunk by chunk.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self._saved.stream(source, CHUNK)
 
     def logits_of_table(
         self, table: Table, text: str | None = None, *, reporter: Reporter | None = None

@@ -27,6 +27,7 @@ NETWORKS: Mapping[str, Callable[[Sizes, Mapping[str, Any], DropoutKeys], Network
 }  # fmt: skip
 MODEL_TYPE, TEXT = "etude-table", "text"
 
+
 class TableBackbone(Backbone):
     """A network over the columns of a table, and a head.
 
@@ -136,7 +137,8 @@ class TableBackbone(Backbone):
         def add(partial: Path) -> None:
             (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             if self.text is not None:
-                with _headed(self.text, self._keys):
+                d_text = self.d_features - self.network.d_out
+                with _headed(self.text, d_text, len(metadata["labels"]), self._keys):
                     self.text.save(partial / TEXT, {"techniques": metadata.get("techniques", [])})
 
         write_model_folder(folder, state, metadata, add)
@@ -159,9 +161,9 @@ def _named(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _headed(text: Backbone, keys: DropoutKeys) -> Iterator[None]:
+def _headed(text: Backbone, d: int, n_classes: int, keys: DropoutKeys) -> Iterator[None]:
     """Give the text backbone a head for as long as it is saved, since its form has one."""
-    bare, text.head = text.head, LinearHead(1, 1, 0.0, keys)
+    bare, text.head = text.head, LinearHead(d, n_classes, 0.0, keys)
     try:
         yield
     finally:

@@ -38,7 +38,7 @@ from etude.core.phases import AUGMENT
 from etude.core.plan import Plan
 from etude.core.rng import Moment
 from etude.core.technique import Facts, Technique, TechniqueConfig
-from etude.techniques.augment._image_operations import OPERATIONS
+from etude.techniques._image_operations import OPERATIONS
 
 Name = Literal[
     "identity", "auto_contrast", "equalize", "rotate", "solarize", "colour", "posterize", "contrast",
