@@ -24,7 +24,7 @@ Table = dict[str, Any]
 NAMED_TABLES = frozenset({"optimizer", "schedule", "loss"})
 """Tables that hold one technique, chosen by ``name``."""
 
-OTHER_JOBS = frozenset({"study", "tune"})
+OTHER_JOBS = frozenset({"study", "tune", "self_training"})
 """Sections of jobs that make many runs; a run itself does not look at them."""
 
 

@@ -56,6 +56,10 @@ class DataConfig(Strict):
         help="rows whose labels are not looked at: a file, or 'rest' for the training rows that data.limit "
         "leaves out",
     )
+    pseudo_labels: str | None = setting(
+        None,
+        help="a file that names the rows to learn, with their targets, as 'etude self-train' writes them",
+    )
     group: str | None = setting(
         None, help="column whose equal values stay together: no group is in two parts"
     )
@@ -210,6 +214,9 @@ class RunSection(Strict):
     dir: str = setting("runs/latest", help="the run's folder; it must not hold another run")
     job: Literal["train", "pretrain"] = setting(
         "train", help="learn the labels, or learn from the inputs alone as 'etude pretrain' does"
+    )
+    score_test: bool = setting(
+        True, help="score the test part at the end; false leaves it locked, for jobs of several runs"
     )
     baselines: bool = setting(
         True, help="fit the simple models that any run should beat, for the diagnosis and the report"

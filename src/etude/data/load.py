@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from etude.core.observe import Reporter
 from etude.core.task import Task
 from etude.data.loader import Loader
 from etude.data.lock import Locked
+from etude.data.pseudo_labels import read_pseudo_labels
 from etude.data.read import Part, PartRows, Parts, read_parts
 from etude.data.splits import Rows
 from etude.data.table import Table
@@ -103,7 +105,10 @@ def load_data(
     found = read_parts(config, loader, tables)
     loader.fit(found.rows["train"].content)
     parts = {name: _prepare(part, found.task, loader, reporter) for name, part in found.rows.items()}
+    if config.data.pseudo_labels is not None:
+        parts["train"] = _prepare_taught(found, config.data.pseudo_labels, loader, reporter)
     train, validation, test = parts["train"], parts.get("validation"), parts.pop("test", None)
+    without = found.unlabelled is None or config.data.pseudo_labels is not None
     soft, class_counts = _count_classes(train.examples.targets.numpy())
     return Data(
         task=found.task,
@@ -122,7 +127,7 @@ def load_data(
             *_warn_of_absent_labels(found.task, class_counts),
             *loader.warnings(found.rows["train"].content, train.examples),
         ],
-        pool=train.examples if found.unlabelled is None else _prepare_pool(found, loader, reporter),
+        pool=train.examples if without else _prepare_pool(found, loader, reporter),
         notes=found.notes,
     )
 
@@ -163,6 +168,31 @@ def _prepare_pool(found: Parts, loader: Loader, reporter: Reporter) -> Examples:
 
     weights = np.concatenate([part.weights, np.ones(n_others, np.float32)])
     return loader.prepare(part.content.join(others.content), targets, weights, reporter, place)
+
+
+def _prepare_taught(found: Parts, path: str, loader: Loader, reporter: Reporter) -> Prepared:
+    """Prepare the rows that a file of pseudo-labels names, with its targets, as the training part.
+
+    Rows of a file without labels are counted on from those of the training file.
+    """
+    part, others = found.rows["train"], found.unlabelled
+    n, n_others = len(part), 0 if others is None else len(others)
+    taught = read_pseudo_labels(Path(path), found.task, n + n_others)
+    content, ids = part.content, part.ids
+    if others is not None:
+        content = content.join(others.content)
+        ids = np.concatenate([ids, others.ids + (0 if others.table is part.table else part.table.rows)])
+
+    def place(row: int) -> str:
+        at = int(taught.rows[row])
+        if others is None or at < n:
+            return part.table.line(int(part.ids[at]))
+        return others.table.line(int(others.ids[at - n]))
+
+    content = content.take(taught.rows)
+    examples = loader.prepare(content, taught.targets, taught.weights, reporter, place)
+    found.notes.append(f"{len(taught.rows)} rows are learned under the labels of {path}")
+    return Prepared(examples, content.shown(), getattr(content, "pairs", None) or [], ids[taught.rows])
 
 
 def _warn_of_shared_rows(parts: Mapping[Part, PartRows], same: str) -> list[str]:

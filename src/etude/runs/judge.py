@@ -95,7 +95,7 @@ def judge(run: Run, reporter: Reporter) -> Judgement:
         targets = data.validation.targets.numpy()
         decision = Decision.fit(data.task, config.decision, logits["validation"], targets, seed=config.seed)
     # Weights, calibration and thresholds are final from here on: now the test part may be looked at.
-    if data.test is not None:
+    if data.test is not None and config.run.score_test:
         data.test.unlock()
         show("test", data.test.open())
     found = Judgement(decision, notes=list(decision.notes))
@@ -107,7 +107,7 @@ def judge(run: Run, reporter: Reporter) -> Judgement:
             applied = decision.apply(logits[shown])
         texts = [part.texts[row] for row in rows.tolist()]
         found.parts[shown] = Scored(data.task, logits[shown], *applied, targets, texts, part.rows[rows])
-        _score(found, shown, found.parts[shown], config, reporter)
+        score_part(found, shown, found.parts[shown], config, reporter)
     return found
 
 
@@ -119,7 +119,7 @@ def _rows_to_score(part: Part, n_rows: int, seed: int) -> Rows:
     return np.sort(chosen)
 
 
-def _score(found: Judgement, part: str, scored: Scored, config: Config, reporter: Reporter) -> None:
+def score_part(found: Judgement, part: str, scored: Scored, config: Config, reporter: Reporter) -> None:
     """Score one part into the judgement: metrics with intervals, and what the fitted decision changed."""
     task = scored.task
     found.metrics[part], found.per_class[part] = metrics_of(scored)
