@@ -20,6 +20,7 @@ from etude.techniques import catalogue
 SURFACE = {
     "train": {"CONFIG", "--set", "--quiet", "--json"},
     "pretrain": {"CONFIG", "--set", "--quiet", "--json"},
+    "self-train": {"CONFIG", "--set", "--quiet", "--json"},
     "resume": {"RUN", "--quiet", "--json"},
     "evaluate": {"RUN_OR_MODEL", "DATA", "--quiet", "--json"},
     "predict": {"RUN_OR_MODEL", "FILE", "--output", "--text", "--quiet", "--json"},

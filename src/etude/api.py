@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.config.load import load_config, parse_config
 from etude.config.run import Config
+from etude.config.self_training import read_self_training
 from etude.core.observe import Reporter
 from etude.data.verdicts import Checkup
 from etude.evaluation.attribution import Interpretation
@@ -26,6 +27,7 @@ from etude.runs import interpret as _interpret
 from etude.runs import jobs as _jobs
 from etude.runs import pretrain as _pretrain
 from etude.runs import retrain as _retrain
+from etude.runs import self_training as _self_training
 from etude.runs.baseline import BaselineScores
 from etude.runs.build import build
 from etude.runs.compare import Comparison
@@ -36,6 +38,7 @@ from etude.runs.model import Classifier, Prediction
 from etude.runs.pretrain import Pretrained
 from etude.runs.report import write_report
 from etude.runs.retrain import Retrained
+from etude.runs.self_training import SelfTrained
 from etude.runs.train import Result
 
 if TYPE_CHECKING:
@@ -223,6 +226,26 @@ def tune(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporte
     return tune(resolved, settings, reporter=reporter)
 
 
+def self_train(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> SelfTrained:
+    """Learn from rows without labels: trainings in a row, each on the labels that the last model gave.
+
+    Args:
+        config: a TOML file, or a mapping of the same shape; its ``[self_training]`` says how.
+        overrides: ``"self_training.method=k_best"`` and the like.
+        reporter: who tells of progress.
+
+    Raises:
+        EtudeError: the config, the data or the folder cannot be used.
+    """
+    settings, tables = read_self_training(config, overrides)
+    return _self_training.self_train(parse_config(tables), settings, reporter=reporter)
+
+
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
     return write_report(Path(folder), output=None if output is None else Path(output))
@@ -260,6 +283,7 @@ __all__ = [
     "resume",
     "retrain",
     "retrain_best",
+    "self_train",
     "train",
     "tune",
     "validate",

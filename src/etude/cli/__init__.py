@@ -11,6 +11,7 @@ from etude.cli import (
     pretrain,
     report,
     retrain,
+    self_train,
     training,
     tune,
     using,
@@ -19,11 +20,12 @@ from etude.cli.base import app
 
 COMMANDS = (
     planning, check_data, baseline, pretrain, training, tune, retrain, using, compare, report, interpret,
+    self_train,
 )  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "tune",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "self-train", "tune",
     "retrain", "evaluate", "predict", "compare", "report", "interpret", "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""
