@@ -72,7 +72,7 @@ def history_chart(trials: Trials, metric: str, *, greater_is_better: bool, rows:
         "mark": {"type": "point", "filled": True, "size": 52},
         "encoding": places
         | {
-            "color": colours(names),
+            "color": _coloured(names),
             "opacity": {"condition": {"test": {"field": "whole", "equal": False}, "value": 0.3}, "value": 1},
             "tooltip": [
                 quantity("n", "trial"), category("s", "phase"), category("state", "state"),
@@ -130,7 +130,7 @@ def slice_chart(dimension: Mapping[str, Any], trials: Trials, metric: str, best:
             quantity("v", metric, format=".4f"),
         ],
     }  # fmt: skip
-    mark = {"type": "point", "filled": True, "opacity": 0.8}
+    mark = {"type": "point", "filled": True, "opacity": 0.8, "clip": True}
     return spec(sentence, values, 190, mark=mark, encoding=encoding)
 
 
@@ -139,9 +139,30 @@ def _across(dimension: Mapping[str, Any]) -> SpecDict:
     if dimension["choices"]:
         names = [_shown(choice) for choice in dimension["choices"]]
         return category("p", None, scale={"domain": names}, axis={"labelAngle": 0, "labelLimit": 120})
-    if dimension["log"]:
-        return quantity("p", scale={"type": "log", "nice": False}, axis={"tickCount": 5, "format": "~g"})
-    return quantity("p", scale={"zero": False, "nice": False}, axis={"tickCount": 5, "format": "~g"})
+    ends = {"domain": [dimension["low"], dimension["high"]], "nice": False}
+    if not dimension["log"]:
+        return quantity("p", scale=ends | {"zero": False}, axis={"tickCount": 5, "format": "~g"})
+    decades = _decades(dimension["low"], dimension["high"])
+    axis = {"values": decades, "format": "~g"} if len(decades) > 1 else {"tickCount": 4, "format": "~g"}
+    return quantity("p", scale=ends | {"type": "log"}, axis=axis)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """The powers of ten from low to high.
+
+    >>> _decades(1e-3, 0.3)
+    [0.001, 0.01, 0.1]
+    """
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    return [float(f"1e{power}") for power in range(first, last + 1)]
+
+
+def _coloured(names: Sequence[str]) -> SpecDict:
+    """Colours of points, with points in the legend."""
+    found = colours(names)
+    if found["legend"] is not None:
+        found["legend"] = found["legend"] | {"symbolType": "circle", "symbolStrokeWidth": 5, "symbolSize": 40}
+    return found
 
 
 def _shown(value: Any) -> Any:
@@ -266,7 +287,7 @@ def seeds_chart(confirmation: Mapping[str, Any], metric: str) -> SpecDict:
         "encoding": {
             "y": seeds,
             "x": quantity("v", metric, scale=scale, axis={"tickCount": 6}),
-            "color": colours(["default", "winner"]),
+            "color": _coloured(["default", "winner"]),
             "tooltip": [
                 category("s", "settings"),
                 category("seed", "seed"),
