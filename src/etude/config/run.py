@@ -16,6 +16,7 @@ from etude.config.columns import ColumnsConfig
 from etude.config.decision import DecisionConfig
 from etude.config.estimators import LinearBackboneConfig, TreesBackboneConfig
 from etude.config.fields import Probability, Strict, Time, setting
+from etude.config.images import ImageBackboneConfig
 from etude.config.pretrain import PretrainConfig
 from etude.config.tables import TableBackboneConfig
 
@@ -38,6 +39,7 @@ class DataConfig(Strict):
     )
     text: str = setting("text", help="column of the text")
     text_pair: str | None = setting(None, help="column of a second text, for pairs")
+    image: str = setting("image", help="column of the images: paths, bytes or arrays")
     labels: str | list[str] = setting(
         "label",
         help="column of the label or of the list of labels; several names for 0/1 columns",
@@ -179,6 +181,7 @@ def _kind_of(value: Any) -> str:
 AnyBackboneConfig = Annotated[
     Annotated[BackboneConfig, Tag("text")]
     | Annotated[TableBackboneConfig, Tag("table")]
+    | Annotated[ImageBackboneConfig, Tag("image")]
     | Annotated[TreesBackboneConfig, Tag("trees")]
     | Annotated[LinearBackboneConfig, Tag("linear")],
     Discriminator(_kind_of),
