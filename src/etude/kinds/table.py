@@ -28,6 +28,9 @@ from etude.kinds.base import Kind, Saved
 
 NAMES = ("table",)
 
+NO_TEXT = "."
+"""What the text backbone reads where a row has no text."""
+
 
 class SavedTable(Saved):
     """A saved table model."""
@@ -128,6 +131,8 @@ KIND = TableKind
 def _tokenized(
     texts: Sequence[str], tokenizer: Any, max_length: int, reporter: Reporter, place: Callable[[int], str]
 ) -> Examples:
+    # A row may lack its text, and a tokenizer may make nothing of nothing.
+    texts = [text or NO_TEXT for text in texts]
     return build_text_examples(texts, None, None, None, tokenizer, max_length, reporter, place=place)
 
 

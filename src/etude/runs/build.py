@@ -203,7 +203,7 @@ def build(
         return resolve_techniques(config, data.task, backbone.capabilities)
 
     plan = build_timed_plan(make_techniques, context, data.pool, config.train.max_steps)
-    for warning in [*plan.warnings, *_warn_of_idle_rows(plan)]:
+    for warning in [*plan.warnings, *_warn_of_idle_rows(plan), *kind.doubts(backbone, plan)]:
         reporter.warn(warning)
     kind.before_training(backbone, data, plan)
     watched = tuple(dict.fromkeys([*quick_metrics(data.task.kind, data.task.n_classes), *metrics]))
