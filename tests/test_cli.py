@@ -34,6 +34,7 @@ SURFACE = {
         "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",
     },
     "baseline": {"CONFIG", "--only", "--set", "--quiet", "--json"},
+    "study": {"CONFIG", "--set", "--dir", "--budget", "--test", "--quiet", "--json"},
     "retrain": {
         "--epochs-from", "--best", "--on-all-data", "--dir", "--set", "--quiet", "--json",
     },

@@ -42,6 +42,7 @@ from etude.runs.self_training import SelfTrained
 from etude.runs.train import Result
 
 if TYPE_CHECKING:
+    from etude.search.study import StudyResult
     from etude.search.results import Found
 
 ConfigLike = Config | str | Path | Mapping[str, Any]
@@ -246,6 +247,31 @@ def self_train(
     return _self_training.self_train(parse_config(tables), settings, reporter=reporter)
 
 
+def study(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    folder: str | Path | None = None,
+    test: bool = False,
+    reporter: Reporter | None = None,
+) -> StudyResult:
+    """Compare variants of a run on the same seeds, or go on with that, and write the pages of the study.
+
+    Args:
+        config: a TOML file with ``[study]``, or a mapping of the same shape.
+        overrides: ``"study.seeds=3"`` and the like.
+        folder: the study's; that of the config if absent.
+        test: whether to score the test part of all runs once every one of them is done.
+        reporter: who tells of progress.
+    """
+    from etude.config.study import read_study
+    from etude.search.study import run_study, write_pages
+
+    settings, base = read_study(config, overrides)
+    place = None if folder is None else Path(folder)
+    return run_study(settings, base, folder=place, test=test, reporter=reporter, save=write_pages)
+
+
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
     return write_report(Path(folder), output=None if output is None else Path(output))
@@ -284,6 +310,7 @@ __all__ = [
     "retrain",
     "retrain_best",
     "self_train",
+    "study",
     "train",
     "tune",
     "validate",

@@ -12,6 +12,7 @@ from etude.cli import (
     report,
     retrain,
     self_train,
+    study,
     training,
     tune,
     using,
@@ -19,13 +20,13 @@ from etude.cli import (
 from etude.cli.base import app
 
 COMMANDS = (
-    planning, check_data, baseline, pretrain, training, tune, retrain, using, compare, report, interpret,
+    planning, check_data, baseline, pretrain, training, study, tune, retrain, using, compare, report, interpret,
     self_train,
 )  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "self-train", "tune",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "self-train", "study", "tune",
     "retrain", "evaluate", "predict", "compare", "report", "interpret", "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""

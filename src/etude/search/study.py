@@ -8,6 +8,7 @@ trained is found again by its settings and its data; a kill loses the run that w
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from etude.errors import ConfigError, Interrupted, RunError
 from etude.evaluation.names import find_metric
 from etude.evaluation.paired_seeds import Mean, mean_of
 from etude.kinds import kind_of
-from etude.runs.folder import ETUDE_JSON
+from etude.runs.folder import ETUDE_JSON, whole_file
 from etude.runs.shared import Shared
 from etude.search.findings import Finding, findings_of
 from etude.search.halving import Rung, first_rung, next_rung
@@ -204,7 +205,7 @@ def run_study(
         folder: the study's; that of the settings if None.
         test: whether to open the test part in the end, for all variants at once.
         reporter: who tells of progress.
-        save: is given what is known so far, after each seed.
+        save: is given what is known so far, after each seed and in the end.
 
     Raises:
         ConfigError: a variant or the metric cannot be used.
@@ -229,6 +230,8 @@ def run_study(
         raise RunError(f"no run of the base came to a score, so that nothing can be compared: {why}")
     if test and not result.running:
         result = _with_test(study, result, notes)
+    if save is not None:
+        save(result)
     return result
 
 
@@ -346,3 +349,22 @@ def _with_test(study: Study, result: StudyResult, notes: list[str]) -> StudyResu
     return StudyResult(
         **{**vars(result), "test": (mean_of(base), study.findings(part="test")), "notes": notes}
     )
+
+
+def write_pages(result: StudyResult) -> None:
+    """Write ``study.html``, ``study.md`` and ``findings.json`` into the study's folder.
+
+    Raises:
+        RunError: the disk refuses.
+    """
+    from etude.report.study import render_study, study_markdown
+
+    content, way_out = result.to_json(), "make room, then run the study again, which trains nothing twice"
+    title = f"Study {result.folder.name}"
+    for name, text in (
+        ("findings.json", json.dumps(content, indent=2) + "\n"),
+        ("study.md", study_markdown(content, title)),
+        ("study.html", render_study(content, title)),
+    ):
+        with whole_file(result.folder / name, way_out) as file:
+            file.write_text(text, encoding="utf-8")
