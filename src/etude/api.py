@@ -29,10 +29,9 @@ from etude.runs import pretrain as _pretrain
 from etude.runs import retrain as _retrain
 from etude.runs import self_training as _self_training
 from etude.runs.baseline import BaselineScores
-from etude.runs.build import build
 from etude.runs.compare import Comparison
 from etude.runs.evaluate import Evaluation
-from etude.runs.folder import find_model
+from etude.runs.folder import find_model, folder_of_results
 from etude.runs.interpret import Question
 from etude.runs.model import Classifier, Prediction
 from etude.runs.pretrain import Pretrained
@@ -112,7 +111,7 @@ def evaluate(
         resamples: bootstrap resamples behind each interval; 0 for no intervals.
         reporter: who tells of progress.
     """
-    return _evaluate.evaluate(Path(folder), data, resamples=resamples, reporter=reporter)
+    return _evaluate.evaluate(folder_of_results(Path(folder)), data, resamples=resamples, reporter=reporter)
 
 
 def explain(
@@ -126,7 +125,7 @@ def validate(
     config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Reporter | None = None
 ) -> list[str]:
     """Check a config with its data and its techniques; return the warnings."""
-    return list(build(_config(config, overrides), reporter=reporter).data.warnings)
+    return _jobs.validate(_config(config, overrides), reporter=reporter)
 
 
 def check_data(
@@ -167,7 +166,7 @@ def baseline(
 
 def compare(a: str | Path, b: str | Path, part: str = "test") -> Comparison:
     """Compare two runs on the same rows, with paired intervals and McNemar's test."""
-    return _compare.compare(Path(a), Path(b), part)
+    return _compare.compare(folder_of_results(Path(a)), folder_of_results(Path(b)), part)
 
 
 def retrain(
@@ -274,7 +273,7 @@ def study(
 
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
-    return write_report(Path(folder), output=None if output is None else Path(output))
+    return write_report(folder_of_results(Path(folder)), output=None if output is None else Path(output))
 
 
 def interpret(

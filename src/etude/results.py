@@ -16,6 +16,22 @@ SHOWN = (
 Scores = Mapping[str, Mapping[str, float]]
 
 
+def stages_table(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Lay stages out, one a line.
+
+    >>> print(stages_table([{"name": "warm", "job": "train", "seconds": 2.5, "said": "test: accuracy 0.9"},
+    ...                     {"name": "all", "job": "train", "seconds": 12.0, "said": "test: accuracy 0.95"}]))
+    1-warm  train   2.5 s  test: accuracy 0.9
+    2-all   train  12.0 s  test: accuracy 0.95
+    """
+    rows = [
+        (f"{number}-{stage['name']}", str(stage["job"]), f"{stage['seconds']:,.1f} s", str(stage["said"]))
+        for number, stage in enumerate(stages, start=1)
+    ]
+    name, job, seconds = (max(len(row[column]) for row in rows) for column in range(3))
+    return "\n".join(f"{a:<{name}}  {b:<{job}}  {c:>{seconds}}  {d}".rstrip() for a, b, c, d in rows)
+
+
 def scores_table(scores: Scores, intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> str:
     """Lay scores out with metrics as rows and parts of the data as columns, with intervals where known.
 

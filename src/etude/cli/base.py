@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from etude.errors import ConfigError, EtudeError, Interrupted
-from etude.results import scores_table, to_json
+from etude.results import scores_table, stages_table, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,8 +151,11 @@ def print_result(result: Result, as_json: bool) -> None:
             "seconds": result.seconds,
             "plan": result.plan,
         }
-        say(to_json({"folder": str(folder), **keys}))
+        stages = {"stages": list(result.stages)} if result.stages else {}
+        say(to_json({"folder": str(folder), **keys, **stages}))
         return
+    if result.stages:
+        say(f"{stages_table(result.stages)}\n")
     say(scores_table(result.scores, result.intervals))
     say(f"\ntrained in {result.seconds:,.1f} s, saved in {folder}")
     if (folder / "report.html").exists():

@@ -9,8 +9,10 @@ from typing import Any
 
 from etude.config.run import Config
 from etude.config.stages import Stage, resolve_stages
+from etude.core.backbone import Backbone
 from etude.core.observe import Reporter
 from etude.core.timetable import batch_sizes
+from etude.pretraining.pretext import Pretext
 from etude.runs.build import Run, build
 from etude.runs.stages import left_out, rehearse
 
@@ -53,7 +55,7 @@ def explain_run(run: Run) -> Explanation:
         f"task         {data['task']}, {len(data['labels'])} labels",
         "rows         " + ", ".join(f"{part} {n}" for part, n in data["rows"].items()),
         *_beside_the_text(data),
-        f"backbone     {run.kind.describe(run.backbone)}",
+        f"backbone     {run.kind.describe(_described(run.backbone))}",
         *(_of_steps(data) if run.kind.trained_by_steps else []),
         "",
         "the plan, in the order in which its parts act:",
@@ -73,6 +75,11 @@ def explain_run(run: Run) -> Explanation:
     for note in data["notes"]:
         lines += ["", note]
     return Explanation("\n".join(lines), data)
+
+
+def _described(backbone: Backbone) -> Backbone:
+    """The backbone that a user knows: in a pre-training, the one inside the pretext."""
+    return backbone.inner if isinstance(backbone, Pretext) else backbone
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from etude.errors import RunError
 CONFIG, PLAN, ENVIRONMENT = "config.toml", "plan.txt", "environment.json"
 METRICS, SUMMARY, MODEL = "metrics.jsonl", "summary.json", "model"
 PREDICTIONS, CHECKPOINTS = "predictions", "checkpoints"
-ETUDE_JSON = "etude.json"
+ETUDE_JSON, STAGES = "etude.json", "stages.json"
 
 
 PARTIAL = ".partial"
@@ -194,6 +194,21 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def folder_of_results(path: Path) -> Path:
+    """Return the folder that holds a run's scores and predictions: of several stages, that of the last one.
+
+    Raises:
+        RunError: what the folder says of its stages is damaged.
+    """
+    file = path / STAGES
+    if not file.is_file():
+        return path
+    try:
+        return path / str(json.loads(file.read_text(encoding="utf-8"))[-1]["folder"])
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        raise RunError(f"{file} is damaged; name the folder of one stage") from None
 
 
 def find_model(path: Path) -> Path:

@@ -43,6 +43,9 @@ FRESH_OPTIMIZER: Mapping[str, Any] = {"lr": 1e-3}
 RANDOM_HEAD_FACTOR = 100.0
 """The recommended factor of head_lr where the head does not start from a probe and has far to go."""
 
+FITTED_HEADS = frozenset({"linear_probe", "kept_head"})
+"""Techniques after which a head is no longer far from where it should be."""
+
 DEEP_HEAD_FACTOR = 10.0
 """The same where a pooler of layers comes with the head: a recurrent or attention layer diverges sooner."""
 
@@ -108,7 +111,7 @@ def resolve_techniques(
             if name not in off and able and _fits(name, chosen):
                 chosen.setdefault(name, dict(settings))
                 where.setdefault(name, f"techniques.{name}")
-        if "head_lr" in chosen and "head_lr" not in config.techniques and "linear_probe" not in chosen:
+        if "head_lr" in chosen and "head_lr" not in config.techniques and not FITTED_HEADS & set(chosen):
             deep = any(technique_class(name).facts.puts_pooler for name in chosen)
             chosen["head_lr"] = {"factor": DEEP_HEAD_FACTOR if deep else RANDOM_HEAD_FACTOR}
     return [_make(name, table, where.get(name, f"techniques.{name}")) for name, table in chosen.items()]

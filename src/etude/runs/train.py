@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from etude.config.run import Config
 from etude.core.observe import Reporter
@@ -27,13 +28,23 @@ from etude.runs.report import DIAGNOSIS, write_report
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run gives."""
+    """What a finished run gives.
+
+    Attributes:
+        folder: the run's.
+        scores: of the validation and the test part, by metric.
+        intervals: of the same.
+        seconds: how long it trained.
+        plan: what acted, in its order.
+        stages: one line for each stage, where it had several.
+    """
 
     folder: Path
     scores: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, list[float]]]
     seconds: float
     plan: str
+    stages: tuple[dict[str, Any], ...] = ()
 
     @property
     def model(self) -> Classifier:
