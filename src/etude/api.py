@@ -69,7 +69,7 @@ def train(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Report
     return _jobs.train(_config(config, overrides), reporter=reporter)
 
 
-def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result | Pretrained:
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result | Pretrained | SelfTrained:
     """Go on with a stopped run; it ends with the weights of one that was never stopped."""
     return _jobs.resume(Path(folder), reporter=reporter)
 
@@ -295,6 +295,7 @@ __all__ = [
     "Prediction",
     "Pretrained",
     "Result",
+    "SelfTrained",
     "baseline",
     "check_data",
     "compare",

@@ -12,7 +12,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-from etude.config.load import parse_config
+from etude.config.load import dump_config, parse_config
 from etude.config.run import Config
 from etude.config.self_training import SelfTrainingConfig, read_self_training
 from etude.core.observe import Reporter
@@ -241,3 +241,19 @@ def test_what_cannot_be_is_said(folder: Path) -> None:
     (folder / "rounds/other").touch()
     with pytest.raises(RunError, match=r"exists and is no run's folder"):
         self_train(_config(), SelfTrainingConfig())
+
+
+def test_the_command_prints_the_rounds_and_resume_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dump_config(_config()) + '\n[self_training]\nmethod = "k_best"\nk_best = 2\nrounds = 1\n'
+    (folder / "self.toml").write_text(config)
+    assert tiny_project.etude("self-train", "self.toml", "--quiet") == 0
+    printed = capsys.readouterr().out
+    assert "round  rows added  rows used  least confidence  accuracy (validation)" in printed
+    assert "ended: all 1 rounds after the first are done" in printed
+    assert "last round minus first, test: " in printed
+    assert tiny_project.etude("resume", "rounds", "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [one["used"] for one in again["rounds"]] == [0, 4]
+    assert tiny_project.etude("compare", "rounds/round-1", "rounds", "--part", "validation", "--json") == 0

@@ -29,12 +29,15 @@ def self_train(
     resolved = parse_config(tables)
     from etude.runs.self_training import self_train
 
-    found = self_train(resolved, settings, reporter=make_reporter(quiet, json))
-    say(to_json(found.to_json()) if json else in_words(found))
+    print_self_trained(self_train(resolved, settings, reporter=make_reporter(quiet, json)), json)
 
 
-def in_words(found: SelfTrained) -> str:
-    """The table of rounds, why they ended, and what they gained."""
+def print_self_trained(found: SelfTrained, as_json: bool) -> None:
+    """Print the table of rounds, why they ended, and what they gained."""
+    say(to_json(found.to_json()) if as_json else _in_words(found))
+
+
+def _in_words(found: SelfTrained) -> str:
     lines = [f"round  rows added  rows used  least confidence  {found.metric} (validation)"]
     for one in found.rounds:
         least = "-" if one.least_confidence is None else f"{one.least_confidence:.4f}"

@@ -19,6 +19,7 @@ from etude.cli.base import (
     say,
 )
 from etude.cli.pretrain import print_pretrained
+from etude.cli.self_train import print_self_trained
 
 
 @command
@@ -52,6 +53,8 @@ def resume(
     result = api.resume(run, reporter=make_reporter(quiet, json))
     if isinstance(result, api.Pretrained):
         print_pretrained(result, json)
+    elif isinstance(result, api.SelfTrained):
+        print_self_trained(result, json)
     else:
         print_result(result, json)
 
