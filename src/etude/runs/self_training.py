@@ -348,11 +348,12 @@ def _score_test(folder: Path, config: Config, reporter: Reporter) -> None:
 
 
 def _put_forward(last: Path, folder: Path) -> None:
-    """Copy the last round's model, predictions and summary to where those of a run lie."""
+    """Copy the last round's model, predictions, config and summary to where those of a run lie."""
     for name in (MODEL, PREDICTIONS):
         partial = folder / f".{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(last / name, partial)
         shutil.rmtree(folder / name, ignore_errors=True)
         partial.rename(folder / name)
-    RunFolder(folder).write(SUMMARY, (last / SUMMARY).read_text(encoding="utf-8"))
+    for name in (CONFIG, SUMMARY):
+        RunFolder(folder).write(name, (last / name).read_text(encoding="utf-8"))
