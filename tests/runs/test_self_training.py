@@ -222,9 +222,7 @@ def test_every_method_goes_its_rounds(folder: Path, settings: Any) -> None:
 
 def test_what_cannot_be_is_said(folder: Path) -> None:
     bare = _config().model_copy(update={"data": _config().data.model_copy(update={"unlabelled": None})})
-    with pytest.raises(
-        ConfigError, match=r"labels rows without labels and there are none; set data\.unl"
-    ):
+    with pytest.raises(ConfigError, match=r"labels rows without labels and there are none; set data\.unl"):
         self_train(bare, SelfTrainingConfig())
     with pytest.raises(ConfigError, match="under noise that the teacher has not, and none is given"):
         read_self_training({"self_training": {"method": "noisy_student"}})
