@@ -57,7 +57,7 @@ def test_the_markdown_has_a_row_for_each_and_the_test_part_where_it_was_opened(s
     text = study_markdown(study, "Study demo")
     rows = [line for line in text.splitlines() if line.startswith("| <b>sam | helped")]
     assert rows == ["| <b>sam | helped | +0.032 | 0.029 to 0.034 | < 0.001 | 100% | 2.00 x | 1.00 x | 4 |"]
-    assert "| probe (in the base) | nothing seen |" in text
+    assert "| probe (in the base) | nothing |" in text
     assert "without probe" in text
     assert "Test part" not in text
     opened = study | {"test": {"base": study["base"], "findings": study["findings"]}}

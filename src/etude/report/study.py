@@ -15,8 +15,8 @@ from etude.report.page import Column, Table, change, interval, render_page, scor
 VERDICTS = {
     "helped": ("good", "helped"),
     "hurt": ("bad", "hurt"),
-    "nothing": ("unknown", "nothing seen"),
-    "unknown": ("unknown", "not judged"),
+    "nothing": ("unknown", "nothing"),
+    "unknown": ("unknown", "open"),
     "failed": ("look", "failed"),
 }
 """Each verdict's sign and word."""
@@ -130,10 +130,10 @@ def leaderboard(findings: Sequence[Mapping[str, Any]], metric: str, part: str) -
     columns = [
         Column("What", "label"),
         Column("Verdict"),
-        Column(f"Effect on {metric}", "change", "with it minus without it, mean of the pairs"),
+        Column("Effect", "change", f"on {metric}: with it minus without it, mean of the pairs"),
         Column("95 % interval", "interval", "of the mean difference"),
-        Column("p, corrected", "number", "of no difference, corrected by Holm"),
-        Column("Win rate", "bar", "share of seeds on which it is better; equal ones count half"),
+        Column("p", "number", "of no difference, corrected by Holm"),
+        Column("Wins", "score", "share of seeds on which it is better; equal ones count half"),
         Column("Time", "number", "training time with it to without it"),
         Column("Memory", "number", "peak memory with it to without it"),
         Column("Seeds", "count"),
@@ -155,7 +155,7 @@ def leaderboard(findings: Sequence[Mapping[str, Any]], metric: str, part: str) -
                 len(found["seeds"]),
             ]
         )
-    return Table(f"What each brings on the {part}", columns, rows)
+    return Table(f"What each brings to {metric} on the {part}", columns, rows)
 
 
 def scores_table(study: Mapping[str, Any]) -> Table:
