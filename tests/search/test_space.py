@@ -90,7 +90,10 @@ def test_roles_fix_settings_and_turn_scientific_ranges_into_values(built: tuple[
             {"space": {"optimizer.lr": {"low": 0.1, "high": 0.1}}},
             "'optimizer.lr' is a space of one point, 0.1; widen the range, or set optimizer.lr in the config",
         ),
-        ({"space": {"optimizer.lr": [0.1]}}, "'optimizer.lr' is a space of one point, 0.1; give at least two"),
+        (
+            {"space": {"optimizer.lr": [0.1]}},
+            "'optimizer.lr' is a space of one point, 0.1; give at least two",
+        ),
         ({"space": {"optimizer.lr": []}}, "'optimizer.lr' is no choices; give at least two"),
         ({"space": {"optimizer.lr": [0.1, 0.1]}}, "'optimizer.lr' has the choice 0.1 twice; give each once"),
         (
@@ -170,7 +173,9 @@ def test_nothing_to_tune_is_said(built: tuple[Config, Plan]) -> None:
 
 
 def test_a_technique_that_is_tried_may_be_tuned_as_well(built: tuple[Config, Plan]) -> None:
-    found = space(built, space={"techniques.sam": {"enabled": [True, False], "rho": {"low": 0.01, "high": 0.1}}})
+    found = space(
+        built, space={"techniques.sam": {"enabled": [True, False], "rho": {"low": 0.01, "high": 0.1}}}
+    )
     assert {"techniques.sam.enabled", "techniques.sam.rho"} <= set(found)
     config, _ = built
     changed = with_params(config, {"techniques.sam.enabled": True, "techniques.sam.rho": 0.05})

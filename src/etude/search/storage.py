@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from etude.errors import RunError
@@ -45,9 +47,11 @@ def open_storage(url: str | None, folder: Path, heartbeat: int) -> RDBStorage:
     if where.startswith("postgresql://"):
         require("psycopg", extra="search", technique="a study in PostgreSQL")
         where = where.replace("postgresql://", "postgresql+psycopg://", 1)
-    # A process that waits for another's write must not give up at once.
-    engine = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {"pool_pre_ping": True}
     try:
+        address = make_url(where)
+        engine: dict[str, Any] = {"pool_pre_ping": True}
+        if address.get_backend_name() == "sqlite" and address.database:
+            engine = {"creator": functools.partial(_sqlite, address.database)}
         with quiet_optuna():
             storage = RDBStorage(
                 where,
@@ -56,26 +60,23 @@ def open_storage(url: str | None, folder: Path, heartbeat: int) -> RDBStorage:
                 grace_period=GRACE * heartbeat,
                 heartbeat_stale_trial_callback=try_again,
             )
-        if where.startswith("sqlite"):
-            _write_ahead(storage)
     except ArgumentError:
         raise RunError(
             f"the storage {shown!r} is no address of a database; write it as postgresql://USER@HOST/NAME or "
             "sqlite:///FILE"
         ) from None
-    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
+    except (SQLAlchemyError, sqlite3.Error, ImportError, OSError, ValueError, RuntimeError) as error:
         raise RunError(_refused(shown, error)) from None
     return storage
 
 
-def _write_ahead(storage: RDBStorage) -> None:
-    """Let SQLite write ahead: as safe against a kill, and without a wait for the disk at each write."""
-    storage.engine.dispose()
-
-    @event.listens_for(storage.engine, "connect")
-    def set_pragmas(connection: Any, record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+def _sqlite(file: str) -> sqlite3.Connection:
+    """Open a SQLite file that writes ahead: as safe against a kill, and with no wait for the disk each time."""
+    # A process that waits for another's write must not give up at once; heartbeats come from another thread.
+    connection = sqlite3.connect(file, timeout=60, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
 
 
 def _refused(shown: str, error: Exception) -> str:
