@@ -125,7 +125,7 @@ def test_any_setting_of_a_config_can_be_given(checkpoint: str) -> None:
         (TypeError, {}, "one text", ["a"], "X is one text, 'one text', and a list of texts is expected"),
         (TypeError, {}, ["a", 3], ["a", "b"], r"X\[1\] is 3, and a text is expected"),
         (ValueError, {}, [], [], "X holds 0 texts and at least 1 is required"),
-        (ValueError, {}, ["a", "b"], ["a", "a"], "y has a single class, 'a'"),
+        (ValueError, {}, ["a", "b"], ["a", "a"], "y has 1 class, 'a', and at least two"),
         (ValueError, {}, ["a", "b"], ["a"], "X has 2 rows and y has 1"),
         (ValueError, {}, ["a", ""], ["a", "b"], "X, row 1, column 'text' has an empty text"),
         (ValueError, {"techniques": {"emma": {}}}, X, Y, "emma"),

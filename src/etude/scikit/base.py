@@ -31,6 +31,9 @@ from etude.runs.model import Classifier
 LABEL, WEIGHT = "label", "sample_weight"
 """Columns that the tables of an estimator get beside those of X."""
 
+LEAST = 1e-30
+"""Probabilities below count as this much where a logarithm is taken."""
+
 FEWEST_STEPS = 300
 """Optimizer steps of a training whose ``epochs`` are ``"auto"``, at least."""
 
@@ -140,7 +143,7 @@ class EtudeClassifier(ClassifierMixin, BaseEstimator):
             self.classes_ = np.unique(y)
             if len(self.classes_) < 2:
                 only = self.classes_.tolist()[0]
-                raise ValueError(f"y has a single class, {only!r}, and at least two classes are needed")
+                raise ValueError(f"y has 1 class, {only!r}, and at least two classes are needed")
             names = np.array(self._names(), dtype=object)
             found = {LABEL: names[np.searchsorted(self.classes_, y)].tolist()}
         if len(y) != n_rows:
@@ -228,6 +231,19 @@ class EtudeClassifier(ClassifierMixin, BaseEstimator):
         probabilities: NDArray[np.float32] = self._decided(X)[0][:, self._order]
         return probabilities
 
+    def decision_function(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
+        """Return scores: (N,) of the second of two classes against the first, else (N, C).
+
+        They are the network's logits, or those of calibrated probabilities where a calibration was fitted
+        and is no part of the network.
+        """
+        logits: NDArray[Any] = self._logits(X)
+        if self.model_.decision.calibration.kind != "none":
+            p = np.clip(self.model_.decision.probabilities(logits), LEAST, 1.0)
+            logits = np.log(p) - (np.log(np.clip(1.0 - p, LEAST, 1.0)) if self._multilabel else 0.0)
+        scores: NDArray[np.float32] = logits[:, self._order].astype(np.float32)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 and not self._multilabel else scores
+
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the class of each input (N,), or zeros and ones (N, C) for several labels at once."""
         decisions = self._decided(X)[1][:, self._order]
@@ -237,11 +253,15 @@ class EtudeClassifier(ClassifierMixin, BaseEstimator):
         return found
 
     def _decided(self, X: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # noqa: N803
+        logits = self._logits(X)
+        return self.model_.decision.apply(logits)
+
+    def _logits(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         check_is_fitted(self)
         columns = self._columns(X, fitting=False)
         n_rows = len(next(iter(columns.values())))
         try:
-            return self.model_.decision.apply(self.model_.logits_of_table(Table("X", columns, range(n_rows))))
+            return self.model_.logits_of_table(Table("X", columns, range(n_rows)))
         except EtudeError as error:
             raise ValueError(str(error)) from None
 
