@@ -30,6 +30,10 @@ SURFACE = {
     "techniques": {"--family", "--json"},
     "show": {"NAME", "FILE", "--plot", "--set", "--epochs", "--steps"},
     "demo": {"--quiet", "--json"},
+    "find-lr": {
+        "CONFIG", "--set", "--steps", "--low", "--high", "--stage", "--choose", "--plot", "--apply", "--quiet",
+        "--json",
+    },
     "check-data": {
         "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",
     },

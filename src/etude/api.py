@@ -39,6 +39,8 @@ from etude.runs.report import write_report
 from etude.runs.retrain import Retrained
 from etude.runs.self_training import SelfTrained
 from etude.runs.train import Result
+from etude.search import lr_finder as _lr_finder
+from etude.search.lr_finder import FoundRate
 
 if TYPE_CHECKING:
     from etude.search.study import StudyResult
@@ -180,6 +182,35 @@ def retrain(
     return _retrain.retrain(Path(folder), directory=directory, overrides=overrides, reporter=reporter)
 
 
+def find_lr(
+    config: ConfigLike,
+    *,
+    overrides: Sequence[str] = (),
+    low: float = _lr_finder.LOW,
+    high: float = _lr_finder.HIGH,
+    steps: int = _lr_finder.STEPS,
+    stage: int = 1,
+    choose: str = _lr_finder.CHOSEN,
+    reporter: Reporter | None = None,
+) -> FoundRate:
+    """Sweep the learning rate of a run, and say which rates its curve suggests.
+
+    Args:
+        config: the run.
+        overrides: changes of the config.
+        low: where the sweep begins.
+        high: where it ends at the latest.
+        steps: optimizer steps of the sweep.
+        stage: which stage of a gradual unfreezing, from 1.
+        choose: which reading of the curve counts.
+        reporter: who tells of progress.
+    """
+    return _lr_finder.find_lr(
+        _config(config, overrides),
+        low=low, high=high, steps=steps, stage=stage, choose=choose, reporter=reporter,
+    )  # fmt: skip
+
+
 def retrain_best(
     study: str | Path,
     *,
@@ -292,6 +323,7 @@ __all__ = [
     "Classifier",
     "Config",
     "Evaluation",
+    "FoundRate",
     "Prediction",
     "Pretrained",
     "Result",
@@ -301,6 +333,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "find_lr",
     "interpret",
     "load",
     "predict",

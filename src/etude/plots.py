@@ -1,4 +1,4 @@
-"""Schedules as pictures: the learning rate over a run, in the terminal or as a file.
+"""Schedules and sweeps as pictures: learning rates over a run, losses over rates; in the terminal or a file.
 
 A technique is put into a plan of its own, on a small transformer, and its learning rates are asked for
 step by step as the engine does it; so a picture shows what a run would do.
@@ -6,12 +6,15 @@ step by step as the engine does it; so a picture shows what a run would do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.text import Text
 
 from etude.config.explain import validated
@@ -25,6 +28,7 @@ from etude.core.rng import Moment
 from etude.core.technique import Context
 from etude.errors import ConfigError
 from etude.extras import require
+from etude.search.lr_finder import FoundRate
 from etude.techniques import technique_class
 from etude.testing.tiny import tiny_backbone, tiny_task
 
@@ -32,6 +36,8 @@ MOST_POINTS = 2000
 """More points than a picture has columns are not computed."""
 STYLES = ("cyan", "magenta", "yellow", "green", "red", "blue")
 FORMATS = (".png", ".svg", ".pdf")
+
+Cells = dict[tuple[int, int], tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +155,23 @@ def draw(curves: Curves, *, width: int = 72, height: int = 15, braille: bool = T
         middle: f"{curves.top * (1 - middle / (height - 1)):.3g}",
         height - 1: "0",
     }
+    margin, line = max(map(len, marks.values())), "─" if braille else "-"
+    text = Text(f"{curves.title}\n\n")
+    text.append(_framed(cells, marks, (width, height), braille=braille))
+    text.append(f"{'':>{margin + 2}}{_below(curves, width)}\n")
+    if len(curves.lines) > 1:
+        for i, (name, values) in enumerate(curves.lines.items()):
+            text.append(f"{'':>{margin + 2}}{line * 3} ", style=STYLES[i % len(STYLES)])
+            text.append(f"{name}: at most {max(values):.3g}\n")
+    return text
+
+
+def _framed(cells: Cells, marks: Mapping[int, str], size: tuple[int, int], *, braille: bool) -> Text:
+    """The plane between its axes; ``marks`` are the labels of the vertical one by their rows."""
+    width, height = size
     margin = max(map(len, marks.values()))
     bar, tick, corner, line = ("│", "┤", "└", "─") if braille else ("|", "+", "+", "-")
-    text = Text(f"{curves.title}\n\n")
+    text = Text()
     for row in range(height):
         text.append(f"{marks.get(row, ''):>{margin}} {tick if row in marks else bar}")
         for column in range(width):
@@ -159,12 +179,7 @@ def draw(curves: Curves, *, width: int = 72, height: int = 15, braille: bool = T
             shown = chr(0x2800 + bits) if braille else "*"
             text.append(shown if bits else " ", style=style)
         text.append("\n")
-    text.append(f"{'':>{margin}} {corner}{line * width}\n{'':>{margin + 2}}{_below(curves, width)}\n")
-    if len(curves.lines) > 1:
-        for i, (name, values) in enumerate(curves.lines.items()):
-            text.append(f"{'':>{margin + 2}}{line * 3} ", style=STYLES[i % len(STYLES)])
-            text.append(f"{name}: at most {max(values):.3g}\n")
-    return text
+    return text.append(f"{'':>{margin}} {corner}{line * width}\n")
 
 
 def _below(curves: Curves, width: int) -> str:
@@ -175,7 +190,6 @@ def _below(curves: Curves, width: int) -> str:
     return left + end.rjust(width - len(left))
 
 
-Cells = dict[tuple[int, int], tuple[int, str]]
 # Unicode's dots of braille, by the column and the row inside a character.
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
@@ -208,11 +222,7 @@ def save(curves: Curves, path: str | Path) -> None:
     Raises:
         ConfigError: the name ends otherwise, the file cannot be written, or matplotlib is missing.
     """
-    if Path(path).suffix.lower() not in FORMATS:
-        raise ConfigError(f"a picture cannot be written to '{path}'; end its name in {', '.join(FORMATS)}")
-    figures: Any = require("matplotlib.figure", extra="plots", technique="a picture")
-    figure = figures.Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _blank(path)
     for name, values in curves.lines.items():
         axes.plot(curves.steps, values, label=name)
     axes.set(title=curves.title, xlabel=f"steps ({curves.n_epochs} epochs)", ylabel="factor")
@@ -220,6 +230,93 @@ def save(curves: Curves, path: str | Path) -> None:
     axes.grid(alpha=0.3)
     if len(curves.lines) > 1:
         axes.legend()
+    _write(figure, path)
+
+
+def draw_sweep(found: FoundRate, *, width: int = 72, height: int = 15, braille: bool = True) -> Text:
+    """Draw a sweep of learning rates with characters, its suggestions marked under the axis.
+
+    Args:
+        found: what the finder found.
+        width: columns of the plane between the axes, 40 or more.
+        height: rows of it, 4 or more.
+        braille: as :func:`draw` takes it.
+    """
+    smooth = found.sweep.smooth
+    lowest, highest = float(smooth.min()), _ceiling(smooth)
+    lifted = [min(float(loss), highest) - lowest for loss in smooth]
+    curves = Curves("", range(len(lifted)), {"loss": lifted}, len(lifted), 1)
+    cells = _cells(curves, width, height, (2, 4) if braille else (1, 1))
+    marks = {0: f"{highest:.4g}", height - 1: f"{lowest:.4g}"}
+    text = Text(f"{_title(found)}\n\n").append(_framed(cells, marks, (width, height), braille=braille))
+    indent = " " * (max(map(len, marks.values())) + 2)
+    rates = found.sweep.rates
+    first, last = f"{rates[0]:.1e}", f"{rates[-1]:.1e}"
+    text.append(f"{indent}{first}{last:>{width - len(first)}}\n")
+    for i, (name, rate) in enumerate(found.suggestions.items()):
+        share = math.log(rate / rates[0]) / math.log(rates[-1] / rates[0])
+        at = round(min(max(share, 0.0), 1.0) * (width - 1))
+        said = f"{name} {rate:.2g}"
+        placed = f"{'':>{at}}^ {said}" if at + 2 + len(said) <= width else f"{said:>{at - 1}} ^"
+        text.append(f"{indent}{placed}\n", style=STYLES[(i + 1) % len(STYLES)])
+    return text
+
+
+def save_sweep(found: FoundRate, path: str | Path) -> None:
+    """Write a sweep of learning rates as a picture; see :func:`save`.
+
+    Raises:
+        ConfigError: as :func:`save`.
+    """
+    figure, axes = _blank(path)
+    rates, losses, smooth = found.sweep.rates, found.sweep.losses, found.sweep.smooth
+    axes.plot(rates, losses, color="0.8", linewidth=1, label="loss of each batch")
+    axes.plot(rates, smooth, linewidth=2, label="smoothed")
+    for i, (name, rate) in enumerate(found.suggestions.items()):
+        strong = name == found.chosen
+        label = f"{name}: {rate:.2g}" + (" (chosen)" if strong else "")
+        axes.axvline(rate, color=f"C{i + 1}", linestyle="-" if strong else "--", label=label)
+    room = 0.05 * (_ceiling(smooth) - float(smooth.min()))
+    axes.set(title=_title(found), xlabel="learning rate", ylabel="training loss", xscale="log")
+    axes.set(ylim=(float(smooth.min()) - 2 * room, _ceiling(smooth) + room))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    _write(figure, path)
+
+
+def _title(found: FoundRate) -> str:
+    stage = f", stage {found.stage} of {found.n_stages}" if found.n_stages > 1 else ""
+    return f"{found.optimizer}: training loss by learning rate{stage}"
+
+
+def _ceiling(smooth: NDArray[np.float64]) -> float:
+    """Where the picture ends above: a loss that explodes would press the rest into a line.
+
+    It is a third of the fall above the highest loss before the minimum.
+    """
+    least = int(smooth.argmin())
+    top, low = float(smooth[: least + 1].max()), float(smooth[least])
+    return min(max(top + (top - low) / 3, low + 0.1 * abs(low)), float(smooth.max()))
+
+
+def refuse_no_picture(path: str | Path) -> Any:
+    """Return matplotlib's figures.
+
+    Raises:
+        ConfigError: the file's name ends in no format, or matplotlib is missing.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise ConfigError(f"a picture cannot be written to '{path}'; end its name in {', '.join(FORMATS)}")
+    return require("matplotlib.figure", extra="plots", technique="a picture")
+
+
+def _blank(path: str | Path) -> tuple[Any, Any]:
+    """A figure and its axes, for a picture whose name is looked at first."""
+    figure = refuse_no_picture(path).Figure(figsize=(7, 3.5), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _write(figure: Any, path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

@@ -6,6 +6,7 @@ from etude.cli import (
     baseline,
     check_data,
     compare,
+    finders,
     interpret,
     planning,
     pretrain,
@@ -20,14 +21,15 @@ from etude.cli import (
 from etude.cli.base import app
 
 COMMANDS = (
-    planning, check_data, baseline, pretrain, training, study, tune, retrain, using, compare, report, interpret,
-    self_train,
+    planning, check_data, baseline, finders, pretrain, training, self_train, study, tune, retrain, using,
+    compare, report, interpret,
 )  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "pretrain", "train", "resume", "self-train", "study", "tune",
-    "retrain", "evaluate", "predict", "compare", "report", "interpret", "techniques", "show",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "pretrain", "train", "resume",
+    "self-train", "study", "tune", "retrain", "evaluate", "predict", "compare", "report", "interpret",
+    "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""
 
