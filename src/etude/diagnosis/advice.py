@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from etude.config.load import merge
 from etude.core.task import Kind
+from etude.diagnosis import rounds
 from etude.diagnosis.evidence import Evidence
 from etude.diagnosis.verdict import Advice, Verdict
 from etude.techniques import technique_class
@@ -40,6 +41,9 @@ def what_next(verdicts: Sequence[Verdict], evidence: Evidence | None = None) -> 
         for advice in _RULES[verdict.step](verdict, evidence)
         if not _is_so_already(advice, evidence)
     ]
+    if evidence is not None and rounds.backbone_of(evidence) is not None:
+        found = [(verdict, advice) for verdict, advice in found if rounds.can_act(advice)]
+        found += [(verdict, own) for verdict in verdicts for own in rounds.advice_on(verdict, evidence)]
     if any((v.step == "best_epoch" and v.verdict == "bad") or _overfits(v) for v in verdicts):
         found = [(verdict, advice) for verdict, advice in found if advice.title != MORE_EPOCHS]
     found.sort(key=lambda pair: pair[0].verdict != "bad")

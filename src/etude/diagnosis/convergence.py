@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.core.task import Task
+from etude.diagnosis import rounds
 from etude.diagnosis.evidence import Evidence, Series
 from etude.diagnosis.noise import Z
 from etude.diagnosis.verdict import Question, Verdict
@@ -77,6 +78,9 @@ def _student(freedom: int) -> float:
 
 def convergence(evidence: Evidence) -> Verdict:
     """Judge the slope of the training loss over the last fifth of the run."""
+    fitted = rounds.converged(CONVERGENCE, evidence)
+    if fitted is not None:
+        return fitted
     losses = evidence.training_losses()
     if losses.n_broken:
         return CONVERGENCE.answer(
@@ -185,6 +189,9 @@ def _epochs_seen(evidence: Evidence) -> int | None:
 
 def best_epoch(evidence: Evidence) -> Verdict:
     """Compare the last evaluation with the best one, with the noise of the metric taken into account."""
+    fitted = rounds.best_kept(BEST_EPOCH, evidence)
+    if fitted is not None:
+        return fitted
     found = peak(evidence)
     evaluations = evidence.validation(evidence.metric)
     if found is None or len(evaluations) < 2:
