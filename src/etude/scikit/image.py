@@ -25,9 +25,7 @@ class ImageClassifier(EtudeClassifier):
     def _columns(self, X: Any, *, fitting: bool) -> dict[str, list[Any]]:  # noqa: N803
         images = list(X)
         if len(images) == 0:
-            raise ValueError(
-                "X holds no images: found array with 0 sample(s) while a minimum of 1 is required"
-            )
+            raise ValueError("X holds 0 images and at least 1 is required; give some")
         if isinstance(X, np.ndarray) and X.dtype != np.uint8 and X.dtype.kind in "fiu":
             if X.min() < 0 or X.max() > 255:
                 raise ValueError(
