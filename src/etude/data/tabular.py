@@ -355,16 +355,22 @@ class TableLoader(Loader):
     Args:
         config: the run's.
         make_texts: tokenizes columns of text; without it they are left out.
+        fitted: what an earlier model has learned from its training rows, to be used as it is.
     """
 
     fitted: FittedTable | None = None
 
-    def __init__(self, config: Config, make_texts: MakeTexts | None = None) -> None:
+    def __init__(
+        self, config: Config, make_texts: MakeTexts | None = None, fitted: FittedTable | None = None
+    ) -> None:
+        self.fitted = self._given = fitted
         self._data, self._columns, self._make_texts = config.data, config.columns, make_texts
         self._reader: TableReader | None = None
         self._notes: list[str] = []
 
     def read(self, table: Table) -> TableContent:
+        if self._reader is None and self._given is not None:
+            self._reader = TableReader(self._given.used, fill=self._given.fill)
         if self._reader is None:
             self._reader = TableReader(self._find(table), fill=self._columns.missing == "median")
         return self._reader.read(table)
@@ -391,6 +397,8 @@ class TableLoader(Loader):
         return rest
 
     def fit(self, train: Any) -> None:
+        if self._given is not None:
+            return
         if self._reader is None:
             raise RuntimeError("nothing was read yet")
         columns = self._reader.columns

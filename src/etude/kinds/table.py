@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from etude.backbones.model_folder import METADATA
 from etude.backbones.tabular.model import TEXT, TableBackbone
 from etude.backbones.tabular.opening import load_saved_table, make_table_backbone
 from etude.config.run import BackboneConfig, Config
@@ -77,7 +79,9 @@ class TableKind(Kind):
         return SavedTable(folder, metadata["input"])
 
     def loader(self) -> TableLoader:
-        return TableLoader(self.config, None if self._settings.text is None else self._make_texts)
+        make_texts = None if self._settings.text is None else self._make_texts
+        path = self._settings.path
+        return TableLoader(self.config, make_texts, None if path is None else _fitted_of(Path(path)))
 
     def _make_texts(self, texts: Sequence[str], reporter: Reporter, place: Callable[[int], str]) -> Examples:
         return _tokenized(texts, self._tokenizer(), self._beside.max_length, reporter, place)
@@ -126,6 +130,22 @@ class TableKind(Kind):
 
 
 KIND = TableKind
+
+
+def _fitted_of(path: Path) -> FittedTable:
+    """What a saved model knows of its columns: a network goes on with the numbers that it was trained on.
+
+    Raises:
+        ConfigError: there is no saved table model.
+    """
+    folder = path if (path / METADATA).is_file() else path / "model"
+    try:
+        return FittedTable.from_json(json.loads((folder / METADATA).read_text("utf-8"))["input"]["columns"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"backbone.path = '{path}' holds no saved table model ({type(error).__name__}: {error}); name a "
+            "run's folder or its model/"
+        ) from None
 
 
 def _tokenized(

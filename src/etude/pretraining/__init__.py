@@ -11,7 +11,7 @@ from etude.config.pretrain import PretrainConfig
 from etude.errors import ConfigError
 from etude.pretraining.pretext import Objective
 
-OBJECTIVES = {"text": ("mlm",)}
+OBJECTIVES = {"text": ("mlm",), "table": ("replaced_tokens", "denoise")}
 """The objectives of each kind of data; the first one is what ``auto`` means."""
 
 __all__ = ["OBJECTIVES", "Objective", "make_objective"]
@@ -37,7 +37,10 @@ def make_objective(config: PretrainConfig, kind: str) -> Objective:
 
 def _class_of(name: str) -> type[Objective]:
     """The class of an objective; nothing is imported before it is asked for."""
-    from etude.pretraining.masked_tokens import MaskedTokens
+    if name == "mlm":
+        from etude.pretraining.masked_tokens import MaskedTokens
 
-    known: dict[str, type[Objective]] = {"mlm": MaskedTokens}
-    return known[name]
+        return MaskedTokens
+    from etude.pretraining.swapped_cells import Denoise, ReplacedTokens
+
+    return Denoise if name == "denoise" else ReplacedTokens

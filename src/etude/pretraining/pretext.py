@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from etude.backbones.dropout import DropoutKeys
+from etude.backbones.heads import LinearHead
 from etude.config.pretrain import PretrainConfig
 from etude.core.backbone import Backbone, Output, Transform
 from etude.core.batch import Batch
@@ -88,6 +90,29 @@ class Pretext(Backbone):
     @abstractmethod
     def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Write the backbone into a folder that ``backbone.path`` may name, whole or not at all."""
+
+
+def save_under_fresh_head(
+    backbone: Backbone, d_features: int, folder: Path, metadata: Mapping[str, Any]
+) -> None:
+    """Save a backbone without a head: a form with a head needs one, and a later run puts its own there.
+
+    Args:
+        backbone: whose head is taken off.
+        d_features: the width of its features.
+        folder: see :meth:`Backbone.save`.
+        metadata: see :meth:`Backbone.save`.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    bare = backbone.head
+    with torch.random.fork_rng(devices=[]):
+        backbone.head = LinearHead(d_features, 1, 0.0, DropoutKeys())
+    try:
+        backbone.save(folder, metadata)
+    finally:
+        backbone.head = bare
 
 
 class ObjectiveConfig(TechniqueConfig):

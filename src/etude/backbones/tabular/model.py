@@ -125,7 +125,7 @@ class TableBackbone(Backbone):
             "n_numbers": self.sizes.n_numbers,
             "cardinalities": list(self.sizes.cardinalities),
             "n_bins": self.sizes.n_bins,
-            "n_classes": len(metadata["labels"]),
+            "n_classes": len(metadata.get("labels", ())) or 1,
             "head": form,
             "pooler": pooler,
             "d_text": 0 if self.text is None else self.d_features - self.network.d_out,
@@ -138,7 +138,7 @@ class TableBackbone(Backbone):
             (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             if self.text is not None:
                 d_text = self.d_features - self.network.d_out
-                with _headed(self.text, d_text, len(metadata["labels"]), self._keys):
+                with _headed(self.text, d_text, len(metadata.get("labels", ())) or 1, self._keys):
                     self.text.save(partial / TEXT, {"techniques": metadata.get("techniques", [])})
 
         write_model_folder(folder, state, metadata, add)
