@@ -71,7 +71,7 @@ def open_storage(url: str | None, folder: Path, heartbeat: int) -> RDBStorage:
 
 
 def _sqlite(file: str) -> sqlite3.Connection:
-    """Open a SQLite file that writes ahead: as safe against a kill, and with no wait for the disk each time."""
+    """Open a SQLite file that writes ahead: as safe against a kill, without a wait for the disk each time."""
     # A process that waits for another's write must not give up at once; heartbeats come from another thread.
     connection = sqlite3.connect(file, timeout=60, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")

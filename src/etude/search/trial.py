@@ -92,16 +92,18 @@ def _run(config: Config, metric: str, shared: Shared, progress: Progress | None,
         raise RunError(
             "tune compares trials on the validation part, and data.validation is false; set data.validation"
         )
-    shared.lend_features(run.engine, config)
+    by_steps = run.kind.trained_by_steps
+    if by_steps:
+        shared.lend_features(run.engine, config)
     engine, evaluations = run.engine, 0
     latest: Mapping[str, float] = {}
 
     def log(record: Mapping[str, Any]) -> None:
         nonlocal evaluations, latest
-        if "validation" not in record:
+        if metric not in record.get("validation", {}):  # an estimator logs the losses of its rounds alone
             return
         evaluations, latest = evaluations + 1, record["validation"]
-        value = _finite(latest, metric, engine)
+        value = _finite(latest, metric, engine if by_steps else None)
         if progress is not None:
             progress(value, evaluations)
 
@@ -111,17 +113,21 @@ def _run(config: Config, metric: str, shared: Shared, progress: Progress | None,
         engine.fit()
     except DataError as error:  # probabilities that are no numbers cannot be scored
         raise TrialFailed(f"diverged: {error}") from None
-    if kept_weights(config, engine) == "last" and engine.plan.one(AVERAGE) is not None:
+    if by_steps and kept_weights(config, engine) == "last" and engine.plan.one(AVERAGE) is not None:
         latest = engine.scores()
     trained = time.perf_counter() - began
-    return Outcome(_finite(latest, metric, engine), dict(latest), time.perf_counter() - start, trained)
+    value = _finite(latest, metric, engine if by_steps else None)
+    return Outcome(value, dict(latest), time.perf_counter() - start, trained)
 
 
-def _finite(scores: Mapping[str, float], metric: str, engine: Engine) -> float:
-    """The metric, if training has not left the finite numbers."""
+def _finite(scores: Mapping[str, float], metric: str, engine: Engine | None) -> float:
+    """The metric, if training has not left the finite numbers; an estimator has no engine to look at."""
+    if metric not in scores and (engine is None or engine.step):
+        raise TrialFailed(f"{metric} has no value on the validation part")
     value = scores.get(metric, math.nan)
-    if engine.step == 0 and engine.skipped:
+    if engine is not None and engine.step == 0 and engine.skipped:
         raise TrialFailed("diverged: no step had a finite loss and gradient")
-    if not math.isfinite(value) or not math.isfinite(float(engine.loss)):
-        raise TrialFailed(f"diverged: {metric} {value}, loss {float(engine.loss)}")
+    loss = 0.0 if engine is None else float(engine.loss)
+    if not math.isfinite(value) or not math.isfinite(loss):
+        raise TrialFailed(f"diverged: {metric} {value}, loss {loss}")
     return value
