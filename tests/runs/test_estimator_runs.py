@@ -112,7 +112,10 @@ def test_a_run_is_scored_saved_and_reported(name: str, runs: dict[str, Result], 
     assert history[-1]["step"] == curves["kept"]
     assert history[-1]["validation"]["accuracy"] > 0.65
     assert history[0]["train"]["loss"] > history[-2]["train"]["loss"]
-    assert "training loss fell" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "training loss fell" in page
+    assert f"Over the {curves['unit']} of the fit" in page
+    assert "What each column contributes" in page
     scored = evaluate(folder, str(project / "test.csv"), resamples=0)
     assert scored.scores["accuracy"] == pytest.approx(found.scores["test"]["accuracy"])
     assert scored.scores["loss"] == pytest.approx(found.scores["test"]["loss"], rel=1e-5)
