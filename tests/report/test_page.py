@@ -18,8 +18,8 @@ def render(**context: object) -> str:
     """A page of the report's template with everything that it does not get left empty."""
     record = {"finished": True, "missing": []}
     names = (
-        "lead headline metrics meanings gain decision kept verdicts advice learning columns row_losses never_learned "
-        "per_class confusion pairs thresholds reliability calibration failures baselines environment"
+        "lead headline metrics meanings gain decision kept verdicts advice learning columns fitted_over "
+        "row_losses never_learned per_class confusion pairs thresholds reliability calibration failures baselines environment"
     )
     empty = dict.fromkeys(names.split())
     texts = {"plan": excerpt(""), "config": excerpt("")}

@@ -25,3 +25,9 @@ def columns_table(record: RunRecord) -> Table | None:
     cells = [[name, share] for name, share in known[:MOST_COLUMNS]]
     title = "What each column contributes to what the model says of its training rows; the shares sum to 1."
     return Table(title, [Column("Column"), Column("Share", "bar")], cells, left_out)
+
+
+def fitted_over(record: RunRecord) -> str:
+    """What a fit by one call counts in the place of steps, as ``"rounds"``; nothing for a network."""
+    told = record.summary.get("fit")
+    return str(told.get("unit", "")) if isinstance(told, Mapping) else ""

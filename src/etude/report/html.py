@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from etude.report import curves, decisions, mistakes, sections
-from etude.report.columns import columns_table
+from etude.report.columns import columns_table, fitted_over
 from etude.report.page import Spec, excerpt, render_page
 from etude.report.record import Limits, RunRecord
 
@@ -46,6 +46,7 @@ def _render(record: RunRecord, limits: Limits) -> str:
         "advice": sections.advice(record),
         "learning": [placed(chart) for chart in curves.learning_charts(record)],
         "columns": columns_table(record),
+        "fitted_over": fitted_over(record),
         "row_losses": placed(curves.row_losses_chart(record)),
         "never_learned": mistakes.never_learned(record, limits),
         "per_class": sections.per_class_table(record, limits),
