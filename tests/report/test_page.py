@@ -19,7 +19,8 @@ def render(**context: object) -> str:
     record = {"finished": True, "missing": []}
     names = (
         "lead headline metrics meanings gain decision kept verdicts advice learning columns fitted_over "
-        "row_losses never_learned per_class confusion pairs thresholds reliability calibration failures baselines environment"
+        "row_losses never_learned per_class confusion pairs thresholds reliability calibration failures "
+        "baselines environment"
     )
     empty = dict.fromkeys(names.split())
     texts = {"plan": excerpt(""), "config": excerpt("")}
