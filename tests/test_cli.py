@@ -18,7 +18,7 @@ from etude.errors import Interrupted
 from etude.techniques import catalogue
 
 SURFACE = {
-    "train": {"CONFIG", "--set", "--quiet", "--json"},
+    "train": {"CONFIG", "--set", "--auto-epochs", "--quiet", "--json"},
     "pretrain": {"CONFIG", "--set", "--quiet", "--json"},
     "self-train": {"CONFIG", "--set", "--quiet", "--json"},
     "resume": {"RUN", "--quiet", "--json"},

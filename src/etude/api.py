@@ -39,7 +39,9 @@ from etude.runs.report import write_report
 from etude.runs.retrain import Retrained
 from etude.runs.self_training import SelfTrained
 from etude.runs.train import Result
+from etude.search import auto_epochs as _auto_epochs
 from etude.search import lr_finder as _lr_finder
+from etude.search.auto_epochs import AutoEpochs
 from etude.search.lr_finder import FoundRate
 
 if TYPE_CHECKING:
@@ -71,8 +73,12 @@ def train(config: ConfigLike, *, overrides: Sequence[str] = (), reporter: Report
     return _jobs.train(_config(config, overrides), reporter=reporter)
 
 
-def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Result | Pretrained | SelfTrained:
+def resume(
+    folder: str | Path, *, reporter: Reporter | None = None
+) -> Result | Pretrained | SelfTrained | AutoEpochs:
     """Go on with a stopped run; it ends with the weights of one that was never stopped."""
+    if (Path(folder) / _auto_epochs.AUTO).is_file():
+        return _auto_epochs.resume_auto_epochs(Path(folder), reporter=reporter)
     return _jobs.resume(Path(folder), reporter=reporter)
 
 
@@ -90,6 +96,24 @@ def pretrain(
         EtudeError: the config, the data or the run's folder cannot be used.
     """
     return _pretrain.pretrain(_config(config, overrides), reporter=reporter)
+
+
+def auto_epochs(
+    config: ConfigLike,
+    *,
+    overrides: Sequence[str] = (),
+    rounds: int = _auto_epochs.ROUNDS,
+    reporter: Reporter | None = None,
+) -> AutoEpochs:
+    """Train, look where the validation score peaks, and train again with that many epochs.
+
+    Args:
+        config: the run; ``run.dir`` is the folder of all of its runs.
+        overrides: changes of the config.
+        rounds: how often a run that still improves at its end is extended.
+        reporter: who tells of progress.
+    """
+    return _auto_epochs.train_auto_epochs(_config(config, overrides), rounds=rounds, reporter=reporter)
 
 
 def load(folder: str | Path) -> Classifier:
@@ -320,6 +344,7 @@ def interpret(
 
 
 __all__ = [
+    "AutoEpochs",
     "Classifier",
     "Config",
     "Evaluation",
@@ -328,6 +353,7 @@ __all__ = [
     "Pretrained",
     "Result",
     "SelfTrained",
+    "auto_epochs",
     "baseline",
     "check_data",
     "compare",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,17 +20,37 @@ from etude.cli.base import (
 )
 from etude.cli.pretrain import print_pretrained
 from etude.cli.self_train import print_self_trained
+from etude.results import to_json
+
+if TYPE_CHECKING:
+    from etude.api import AutoEpochs
 
 
 @command
-def train(config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, json: Json = False) -> None:
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    auto_epochs: Annotated[
+        bool, typer.Option("--auto-epochs", help="Also find the number of epochs, and train with it.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
     """Train and score the run of a config file.
 
+    With --auto-epochs the run is trained again with as many epochs as its best validation score took, or
+    half as long again while the score still rises at the end; every run has a folder inside run.dir.
+
     Example: etude train etude.toml --set optimizer.lr=3e-5 --set train.epochs=3
+
+    Example: etude train etude.toml --auto-epochs
     """
     resolved = read_config(config, overrides)
     from etude import api
 
+    if auto_epochs:
+        print_auto_epochs(api.auto_epochs(resolved, reporter=make_reporter(quiet, json)), json)
+        return
     print_result(api.train(resolved, reporter=make_reporter(quiet, json)), json)
 
 
@@ -51,12 +71,23 @@ def resume(
     from etude import api
 
     result = api.resume(run, reporter=make_reporter(quiet, json))
-    if isinstance(result, api.Pretrained):
+    if isinstance(result, api.AutoEpochs):
+        print_auto_epochs(result, json)
+    elif isinstance(result, api.Pretrained):
         print_pretrained(result, json)
     elif isinstance(result, api.SelfTrained):
         print_self_trained(result, json)
     else:
         print_result(result, json)
+
+
+def print_auto_epochs(found: AutoEpochs, as_json: bool) -> None:
+    """Print the runs of a search for the number of epochs, and which of them to use."""
+    if as_json:
+        say(to_json(found.to_json()))
+        return
+    say(found.table())
+    say(f"\nnext:\n  etude report {found.kept.folder}\n  etude predict {found.kept.folder} FILE")
 
 
 @command

@@ -92,7 +92,7 @@ def retrain(
     """
     reporter = reporter or Reporter()
     run, config = RunFolder.open(folder)
-    task, before = _finished(folder)
+    task, before = finished(folder)
     found = _best(run, config, task)
     epochs = f"{found.epochs} epoch{'s' if found.epochs > 1 else ''}"
     reporter.line(
@@ -117,13 +117,17 @@ def retrain(
         old_epochs=config.train.epochs,
         before=before,
         after=after,
-        change=_change(folder, result.folder, task),
+        change=paired_change(folder, result.folder, task),
         result=result,
     )
 
 
-def _finished(folder: Path) -> tuple[Task, float]:
-    """The task of a finished run, and what its model scores on the validation part."""
+def finished(folder: Path) -> tuple[Task, float]:
+    """Return the task of a finished run, and what its model scores on the validation part.
+
+    Raises:
+        RunError: it is not finished, or has no validation part.
+    """
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         task = make_task(summary["task"], summary["labels"])
@@ -140,14 +144,20 @@ def _finished(folder: Path) -> tuple[Task, float]:
     return task, float(score)
 
 
-def _best(run: RunFolder, config: Config, task: Task) -> Peak:
-    """The best evaluation, which must lie before the last epoch."""
+def peak_of(run: RunFolder, config: Config, task: Task) -> Peak:
+    """Return the best and the last evaluation of a run; raises :class:`RunError` where there is none."""
     found = peak(Evidence(task, history=run.history(), config=config))
     if found is None:
         raise RunError(
             f"the run {run.path} logged no {task.main_metric} of its validation part; train it again with "
             "data.validation set"
         )
+    return found
+
+
+def _best(run: RunFolder, config: Config, task: Task) -> Peak:
+    """The best evaluation, which must lie before the last epoch."""
+    found = peak_of(run, config, task)
     if found.epochs >= config.train.epochs or found.step >= found.last_step:
         raise RunError(
             f"the best epoch of {run.path} is already its last, {found.epochs} of {config.train.epochs}, so "
@@ -156,8 +166,8 @@ def _best(run: RunFolder, config: Config, task: Task) -> Peak:
     return found
 
 
-def _change(old: Path, new: Path, task: Task) -> Measured | None:
-    """The paired difference of the two models, where they scored the same validation rows."""
+def paired_change(old: Path, new: Path, task: Task) -> Measured | None:
+    """Return the new model's score less the old one's, or None where they scored other validation rows."""
     first, second = (read_predictions(path, "validation", task) for path in (old, new))
     if first is None or second is None or not np.array_equal(first.rows, second.rows):
         return None
