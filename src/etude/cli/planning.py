@@ -38,9 +38,9 @@ def init(
     Example: etude init messages.csv --output messages.toml
     """
     refuse_existing(output, force)
-    from etude.data.inspect import inspect_file, render_config
+    from etude.data.inspect_tables import propose_config
 
-    config = render_config(inspect_file(data), test=test, run_dir=f"runs/{Path(data).stem}")
+    config = propose_config(data, test=test, run_dir=f"runs/{Path(data).stem}")
     try:
         Path(output).write_text(config, encoding="utf-8")
     except OSError as error:

@@ -22,10 +22,11 @@ from etude.data.table import Table
 from etude.data.text import check_texts
 from etude.errors import DataError
 
-_LABEL_NAMES = (
+LABEL_NAMES = (
     "label", "labels", "class", "classes", "category", "categories", "target", "intent", "intents",
     "tag", "tags", "topic", "topics", "sentiment", "emotion", "emotions",
 )  # fmt: skip
+"""Names of columns that hold labels, the likeliest first."""
 _SEPARATORS = ("|", ";", ",")
 _LENGTHS = (32, 64, 128, 256, 512)
 
@@ -128,12 +129,12 @@ def inspect_table(table: Table) -> Findings:
             ),
             "max_length": _explain_length(lengths),
         },
-        validation=_find_sibling(table.path, ("validation", "valid", "val", "dev")),
-        test=_find_sibling(table.path, ("test",)),
+        validation=find_sibling(table.path, ("validation", "valid", "val", "dev")),
+        test=find_sibling(table.path, ("test",)),
     )
 
 
-def _find_sibling(path: str, names: tuple[str, ...]) -> str | None:
+def find_sibling(path: str, names: tuple[str, ...]) -> str | None:
     """The file beside ``train.csv`` that is called ``test.csv`` or the like."""
     file = Path(path)
     if "train" not in file.name:
@@ -192,7 +193,7 @@ def _find_labels(table: Table, text: str) -> tuple[str | list[str], str]:
     others = {name: cells for name, cells in table.values.items() if name != text}
     for name in sorted(others, key=_rank_name):
         present = [cell for cell in others[name] if cell is not None]  # a null is an error to show later
-        if _rank_name(name) < len(_LABEL_NAMES) and _looks_like_labels(present):
+        if _rank_name(name) < len(LABEL_NAMES) and _looks_like_labels(present):
             return name, f"The labels are in {name!r}, as the name says."
     for name, cells in others.items():
         for kind, what in ((list, "lists"), (dict, "shares by label")):
@@ -222,7 +223,7 @@ def _find_labels(table: Table, text: str) -> tuple[str | list[str], str]:
 
 def _rank_name(name: str) -> int:
     lowered = name.strip().lower()
-    return _LABEL_NAMES.index(lowered) if lowered in _LABEL_NAMES else len(_LABEL_NAMES)
+    return LABEL_NAMES.index(lowered) if lowered in LABEL_NAMES else len(LABEL_NAMES)
 
 
 def _looks_like_labels(cells: list[Any]) -> bool:
