@@ -1,0 +1,1 @@
+"""Several trained models as one: ensembles, stacking, folds, snapshots, and soups of their weights."""
