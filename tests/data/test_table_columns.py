@@ -91,7 +91,8 @@ def test_a_table_with_nothing_to_learn_from_is_refused() -> None:
 
 
 def test_a_column_has_one_kind() -> None:
-    table = {"data": {"train": "a.csv"}, "columns": {"numeric": ["age"], "ignore": ["age"]}}
+    columns = {"numeric": ["age"], "ignore": ["age"]}
+    table = {"data": {"train": "a.csv"}, "columns": columns, "backbone": {"kind": "table"}}
     with pytest.raises(ConfigError, match="ignore names the column 'age', and so does numeric; name it once"):
         parse_config(table)
 
@@ -168,3 +169,11 @@ def test_data_frames_with_levels_or_repeated_names_are_refused() -> None:
         table_of_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
     with pytest.raises(DataError, match="the DataFrame is a list, and a pandas DataFrame is expected"):
         table_of_frame([1])
+
+
+def test_columns_beside_a_text_backbone_are_refused() -> None:
+    table = {"data": {"train": "a.csv"}, "columns": {"numeric": ["age"]}}
+    with pytest.raises(
+        ConfigError, match=r"\[columns\] says what the columns of a table are and backbone.kind is 'text'"
+    ):
+        parse_config(table)

@@ -127,7 +127,7 @@ def test_scaling_is_that_of_sklearn(scaling: Any) -> None:
 
 def test_quantile_scaling_gives_normal_scores() -> None:
     numbers = np.random.default_rng(0).lognormal(size=5000)
-    column = fit_number("x", numbers, ColumnsConfig())
+    column = fit_number("x", numbers, ColumnsConfig(winsorise=0))
     scaled = column.apply(numbers)
     assert abs(scaled.mean()) < 0.01
     assert abs(scaled.std() - 1) < 0.01
@@ -190,11 +190,11 @@ def test_100_000_categories_are_no_trouble() -> None:
         "x": [i % 17 for i in range(n)],
         "label": ["a" if i % 3 else "b" for i in range(n)],
     }
-    start = time.perf_counter()
+    start = time.process_time()
     data, loader = load(values, max_categories=200_000, min_rows=1)
     assert data.train.cardinalities[0] > 90_000  # type: ignore[attr-defined]
     assert predict_rows(loader, {"shop": ["shop 5"], "x": [3]}).categories[0, 0] > 0
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 20
 
 
 def test_shared_rows_are_counted() -> None:

@@ -38,10 +38,8 @@ class ColumnsConfig(Strict):
     scaling: Literal["quantile", "standard", "robust", "none"] = setting(
         "quantile", help="numbers become normal by their ranks, or are shifted and scaled"
     )
-    winsorise: Share | None = setting(
-        None,
-        help="share of the rows at each end whose numbers are pulled to the quantile there; absent is 0.025 "
-        "with standard and robust scaling, and 0 with others",
+    winsorise: Share = setting(
+        0.025, help="share of the rows at each end whose numbers are pulled to the quantile there; 0 for none"
     )
     max_categories: int = setting(
         10_000, help="categories of a column; rarer ones count as one, together with unseen ones", ge=1
@@ -64,10 +62,3 @@ class ColumnsConfig(Strict):
         """The kind of every column that a list names."""
         kinds: tuple[ColumnKind, ...] = ("numeric", "categorical", "boolean", "date", "text", "ignore")
         return {name: kind for kind in kinds for name in getattr(self, kind) or ()}
-
-    @property
-    def tail(self) -> float:
-        """The share of rows at each end of a column of numbers that is pulled in."""
-        if self.winsorise is not None:
-            return self.winsorise
-        return 0.025 if self.scaling in ("standard", "robust") else 0.0

@@ -254,3 +254,13 @@ class Config(Strict):
         [], help="several runs in a row, each from the last one's model: name, job, and settings that differ"
     )
     run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> Self:
+        kind = self.backbone.kind
+        if kind in ("text", "image") and self.columns != ColumnsConfig():
+            raise ValueError(
+                f"[columns] says what the columns of a table are and backbone.kind is '{kind}'; remove it, or "
+                "set backbone.kind = 'table'"
+            )
+        return self

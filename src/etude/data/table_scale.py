@@ -161,7 +161,7 @@ def fit_number(name: str, numbers: Numbers, config: ColumnsConfig, *, indicator:
     (2.0, 1.0)
     """
     there = numbers[~np.isnan(numbers)]
-    low, high = np.quantile(there, [config.tail, 1.0 - config.tail]).tolist()
+    low, high = np.quantile(there, [config.winsorise, 1.0 - config.winsorise]).tolist()
     # A column that is nearly constant has equal quantiles, and what is not there would be lost.
     if low == high:
         low, high = float(there.min()), float(there.max())
