@@ -53,9 +53,6 @@ class ImageBackbone(Backbone):
     ) -> None:
         super().__init__()
         self.network, self.head, self._keys = network, head, keys
-        for value in network.parameters():
-            if value.ndim == 4:
-                value.data = _by_pixel(value.data)
         self.format, self.views = image_format, views
         self.any_size = network.any_size
         self.fingerprint = "images-" + "x".join(map(str, image_format.shape()))
