@@ -13,7 +13,6 @@ import torch
 
 from etude.backbones.combined import METHODS, Method
 from etude.backbones.model_folder import write_model_folder
-from etude.config.load import parse_config
 from etude.config.run import Config
 from etude.core.observe import Reporter
 from etude.decision.postprocessor import Decision, cross_fit
@@ -21,10 +20,8 @@ from etude.ensemble.fitting import Tensors, combined, cross_fitted, fit
 from etude.ensemble.members import HeldOut, Member, held_out, open_members
 from etude.errors import ConfigError, closest
 from etude.evaluation.scored import Scored
-from etude.runs.folder import SUMMARY, RunFolder
-from etude.runs.judge import Judgement, score_part
-from etude.runs.predictions import write_predictions
-from etude.runs.report import write_report
+from etude.runs.derived import config_for, write_results
+from etude.runs.folder import RunFolder
 
 LEARNS = ("ranks", "stacking")
 """Methods that cannot do without held-out rows."""
@@ -90,7 +87,7 @@ def make_ensemble(
     rows = held_out(members)
     _refuse_unfit(chosen, rows, fitted=fitted)
     reporter = reporter or Reporter()
-    config = _config_for(members[0].config, output)
+    config = config_for(members[0].config, output)
     notes: list[str] = []
     tensors, decision, validation = _join(members, chosen, rows, config, fitted=fitted)
     parts: dict[str, Scored] = {}
@@ -109,7 +106,9 @@ def make_ensemble(
     _save(folder, members, chosen, tensors, decision)
     told = [_told(member, tensors, i, rows) for i, member in enumerate(members)]
     more = {"ensemble": {"method": method, "members": told}}
-    judgement = write_results(folder, config, decision, parts, more, len(members), reporter)
+    judgement = write_results(
+        folder, config, decision, parts, more, f"ensemble of {len(members)} models", reporter
+    )
     return Made(
         folder=output,
         method=method,
@@ -135,13 +134,6 @@ def _refuse_unfit(method: Method, rows: HeldOut | None, *, fitted: bool) -> None
             f"{wants} need all members' predictions of the same rows, and each of these is held out of "
             "one fold alone; make an ensemble of each recipe's folds first, and then one of those"
         )
-
-
-def _config_for(config: Config, output: Path) -> Config:
-    """The first member's config, with the ensemble's folder."""
-    plain = config.model_dump(mode="json", exclude_none=True)
-    plain["run"] = {**plain["run"], "dir": str(output)}
-    return parse_config(plain)
 
 
 def _join(
@@ -213,36 +205,3 @@ def plain_score(member: Member, logits: Any, targets: Any) -> float:
 
     probabilities, decisions = Decision.plain(member.task).apply(logits)
     return float(score(member.task, probabilities, targets, decisions)[member.task.main_metric])
-
-
-def write_results(
-    folder: RunFolder,
-    config: Config,
-    decision: Decision,
-    parts: dict[str, Scored],
-    more: dict[str, Any],
-    n_members: int,
-    reporter: Reporter,
-) -> Judgement:
-    """Write predictions, scores and the page of a model that was made of others."""
-    judgement = Judgement(decision, notes=list(decision.notes))
-    for part, scored in parts.items():
-        judgement.parts[part] = scored
-        score_part(judgement, part, scored, config, reporter)
-        write_predictions(folder, part, scored)
-    task = decision.task
-    folder.write(
-        SUMMARY,
-        {
-            "task": task.kind,
-            "labels": list(task.labels),
-            "rows": {part: len(scored) for part, scored in parts.items()},
-            "steps": 0,
-            **judgement.to_json(),
-            "plan": f"{next(iter(more))} of {n_members} models",
-            **more,
-        },
-    )
-    if config.run.report:
-        write_report(folder.path)
-    return judgement

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from etude.core.backbone import Backbone
 from etude.core.predict import evaluation_mode
+from etude.core.task import Task
 from etude.decision.affine import affine
-from etude.decision.calibration import NONE
+from etude.decision.calibration import NONE, Calibration
 from etude.decision.postprocessor import Decision
 from etude.runs.build import Run
 
@@ -64,6 +65,17 @@ def calibrated_head(backbone: Backbone, decision: Decision) -> Iterator[bool]:
         last.load_state_dict(before)
 
 
+def uncalibrated(backbone: Backbone, task: Task, calibration: Calibration) -> None:
+    """Take a calibration out of the head of a saved model into which it was folded."""
+    found = affine(Decision(task, calibration, Decision.plain(task).rule))
+    layers = [layer for layer in backbone.head.modules() if type(layer) is nn.Linear]
+    last = next((layer for layer in reversed(layers) if layer.out_features == task.n_classes), None)
+    if found is None or last is None:
+        return
+    scale, offset = (torch.as_tensor(value, dtype=torch.float64) for value in found)
+    _scale(last, 1 / scale, -offset / scale)
+
+
 def _scale(layer: nn.Linear, scale: Tensor, offset: Tensor) -> None:
     """Let a layer's outputs become ``scale * output + offset``, computed in float64."""
     with torch.no_grad():
@@ -89,6 +101,7 @@ def model_metadata(run: Run) -> dict[str, Any]:
         "task": run.data.task.kind,
         "labels": list(run.data.task.labels),
         "techniques": sorted({entry.technique for entry in run.plan.entries()}),
+        "initial_weights": run.initial,
         "input": {
             "kind": run.config.backbone.kind,
             "labels": columns.labels,

@@ -33,7 +33,7 @@ from etude.kinds import Kind, kind_of, open_saved
 from etude.runs.estimator import EstimatorEngine
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.resolve import resolve_techniques
-from etude.runs.shared import Shared, data_fingerprint
+from etude.runs.shared import Shared, data_fingerprint, weights_fingerprint
 
 MAY_CHANGE: Mapping[str, Any] = {
     "data": True,
@@ -49,7 +49,11 @@ MAY_CHANGE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a run is made of, ready to be trained."""
+    """Everything that a run is made of, ready to be trained.
+
+    Attributes:
+        initial: a hash of the weights that it begins with, by which runs may be told to have begun alike.
+    """
 
     config: Config
     kind: Kind
@@ -58,6 +62,7 @@ class Run:
     plan: Plan
     engine: Engine
     accelerator: Any
+    initial: str = ""
 
     def parts(self) -> dict[Part, Examples]:
         """The parts that may be read before the final scoring, by name; the test part is locked."""
@@ -176,6 +181,7 @@ def build(
     for warning in data.warnings:
         reporter.warn(warning)
     backbone = kind.backbone(data.task, data)
+    begins_with = weights_fingerprint(backbone)
     per_epoch = -(-len(data.train) // config.train.batch_size)
 
     @cache
@@ -223,7 +229,17 @@ def build(
         score=score_part,
         reporter=reporter,
     )
-    return Run(config, kind, data, engine.backbone, plan, engine, accelerator)
+    initial = _with_initialisers(begins_with, plan)
+    return Run(config, kind, data, engine.backbone, plan, engine, accelerator, initial)
+
+
+def _with_initialisers(fingerprint: str, plan: Plan) -> str:
+    """The hash of first weights and of the settings of techniques that give others in their place."""
+    changing = [t for t in plan.techniques.values() if t.facts.family == "initialisation"]
+    if not changing:
+        return fingerprint
+    settings = sorted(json.dumps(t.config.model_dump(mode="json"), sort_keys=True) for t in changing)
+    return hashlib.sha256("".join([fingerprint, *settings]).encode()).hexdigest()[:32]
 
 
 def _warn_of_idle_rows(plan: Plan) -> list[str]:
