@@ -30,6 +30,7 @@ SURFACE = {
     "techniques": {"--family", "--json"},
     "show": {"NAME", "FILE", "--plot", "--set", "--epochs", "--steps"},
     "demo": {"--quiet", "--json"},
+    "find-batch-size": {"CONFIG", "--set", "--memory", "--most", "--apply", "--quiet", "--json"},
     "find-lr": {
         "CONFIG", "--set", "--steps", "--low", "--high", "--stage", "--choose", "--plot", "--apply", "--quiet",
         "--json",

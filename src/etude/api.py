@@ -40,8 +40,10 @@ from etude.runs.retrain import Retrained
 from etude.runs.self_training import SelfTrained
 from etude.runs.train import Result
 from etude.search import auto_epochs as _auto_epochs
+from etude.search import batch_size as _batch_size
 from etude.search import lr_finder as _lr_finder
 from etude.search.auto_epochs import AutoEpochs
+from etude.search.batch_size import FoundBatch
 from etude.search.lr_finder import FoundRate
 
 if TYPE_CHECKING:
@@ -206,6 +208,28 @@ def retrain(
     return _retrain.retrain(Path(folder), directory=directory, overrides=overrides, reporter=reporter)
 
 
+def find_batch_size(
+    config: ConfigLike,
+    *,
+    overrides: Sequence[str] = (),
+    memory: str | None = None,
+    most: int = _batch_size.MOST,
+    reporter: Reporter | None = None,
+) -> FoundBatch:
+    """Find the batch size that is worth its rows, and the largest micro-batch that fits in memory.
+
+    Args:
+        config: the run.
+        overrides: changes of the config.
+        memory: what the run may hold, as ``"4GiB"``; most of what is free if absent.
+        most: the largest micro-batch to look for.
+        reporter: who tells of progress.
+    """
+    return _batch_size.find_batch_size(
+        _config(config, overrides), memory=memory, most=most, reporter=reporter
+    )
+
+
 def find_lr(
     config: ConfigLike,
     *,
@@ -348,6 +372,7 @@ __all__ = [
     "Classifier",
     "Config",
     "Evaluation",
+    "FoundBatch",
     "FoundRate",
     "Prediction",
     "Pretrained",
@@ -359,6 +384,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "find_batch_size",
     "find_lr",
     "interpret",
     "load",

@@ -27,7 +27,8 @@ COMMANDS = (
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "pretrain", "train", "resume",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "find-batch-size",
+    "pretrain", "train", "resume",
     "self-train", "study", "tune", "retrain", "evaluate", "predict", "compare", "report", "interpret",
     "techniques", "show",
 )  # fmt: skip

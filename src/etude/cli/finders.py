@@ -92,6 +92,41 @@ def find_lr(
     say(f"\nwritten into {config}" if apply else f"\npaste it, or: etude find-lr {config} --apply")
 
 
+@command
+def find_batch_size(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What the run may hold, as 4GiB.")
+    ] = None,
+    most: Annotated[int, typer.Option(metavar="ROWS", help="The largest micro-batch to look for.")] = 1024,
+    apply: Apply = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find the batch size of a run, and how many rows fit.
+
+    The batch size is the gradient's noise scale after a few steps; the micro-batch is the largest whose step
+    fits in memory, with the longest rows of the data. Nothing of the run is changed.
+
+    Example: etude find-batch-size etude.toml --memory 4GiB --apply
+    """
+    resolved = read_config(config, overrides)
+    from etude import api
+
+    found = api.find_batch_size(resolved, memory=memory, most=most, reporter=make_reporter(quiet, json))
+    if apply:
+        from etude.config.edit import apply_settings
+
+        sizes = {"batch_size": found.batch_size, "micro_batch_size": found.micro_batch_size}
+        apply_settings(config, {"train": sizes})
+    if json:
+        say(to_json(found.to_json()))
+        return
+    say("\n".join(found.sentences()) + f"\n\n{found.toml().rstrip()}")
+    say(f"\nwritten into {config}" if apply else f"\npaste it, or: etude find-batch-size {config} --apply")
+
+
 def _in_words(found: FoundRate) -> str:
     """Every suggestion, the chosen one marked, and the table to paste."""
     width = max(map(len, found.suggestions))

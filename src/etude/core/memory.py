@@ -24,7 +24,7 @@ def step_within_memory(step: Step, batch: Batch, moment: Moment, reporter: Repor
         try:
             return step(batch, moment)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             size = min(step.micro_batch_size, len(batch)) // 2
             if size == 0:
@@ -39,6 +39,7 @@ def step_within_memory(step: Step, batch: Batch, moment: Moment, reporter: Repor
         )
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a processor or on a GPU."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)

@@ -30,12 +30,13 @@ PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 class PartOf(Plan):
-    """A plan without its contributions to some phases."""
+    """A plan without the techniques that contribute to some phases; no part of them is left."""
 
     def __init__(self, plan: Plan, *left_out: Phase[Any]) -> None:
         super().__init__(plan.context)
         self.techniques = plan.techniques
-        self._entries = [entry for entry in plan.entries() if entry.phase not in left_out]
+        gone = {entry.technique for entry in plan.entries() if entry.phase in left_out}
+        self._entries = [entry for entry in plan.entries() if entry.technique not in gone]
 
 
 class Probe:
