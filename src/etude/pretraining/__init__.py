@@ -7,11 +7,17 @@ Optimizer, schedule, clipping, averages, checkpoints and resuming are those of e
 
 from __future__ import annotations
 
+import importlib
+
 from etude.config.pretrain import PretrainConfig
 from etude.errors import ConfigError
 from etude.pretraining.pretext import Objective
 
-OBJECTIVES = {"text": ("mlm",), "table": ("replaced_tokens", "denoise")}
+OBJECTIVES = {
+    "text": ("mlm",),
+    "table": ("replaced_tokens", "denoise"),
+    "image": ("masked_patches", "contrast"),
+}
 """The objectives of each kind of data; the first one is what ``auto`` means."""
 
 __all__ = ["OBJECTIVES", "Objective", "make_objective"]
@@ -37,10 +43,15 @@ def make_objective(config: PretrainConfig, kind: str) -> Objective:
 
 def _class_of(name: str) -> type[Objective]:
     """The class of an objective; nothing is imported before it is asked for."""
-    if name == "mlm":
-        from etude.pretraining.masked_tokens import MaskedTokens
+    module, found = _PLACES[name]
+    loaded: type[Objective] = getattr(importlib.import_module(f"{__name__}.{module}"), found)
+    return loaded
 
-        return MaskedTokens
-    from etude.pretraining.swapped_cells import Denoise, ReplacedTokens
 
-    return Denoise if name == "denoise" else ReplacedTokens
+_PLACES = {
+    "mlm": ("masked_tokens", "MaskedTokens"),
+    "replaced_tokens": ("swapped_cells", "ReplacedTokens"),
+    "denoise": ("swapped_cells", "Denoise"),
+    "masked_patches": ("masked_patches", "MaskedPatches"),
+    "contrast": ("contrast", "Contrast"),
+}
