@@ -12,6 +12,7 @@ import pytest
 
 from etude import cli
 from etude.config.load import parse_config
+from etude.config.tune import read_tune
 from etude.core.task import Multiclass, Multilabel
 from etude.runs.resolve import resolve_techniques
 
@@ -36,6 +37,7 @@ def test_every_toml_block_resolves() -> None:
         config = parse_config(tomllib.loads(text))
         task = Multilabel(["a", "b"]) if config.task == "multilabel" else Multiclass(["a", "b", "c"])
         assert resolve_techniques(config, task), page
+        assert read_tune(tomllib.loads(text))[0] == config, page
 
 
 def test_every_command_exists(capsys: pytest.CaptureFixture[str]) -> None:
