@@ -39,6 +39,10 @@ SURFACE = {
         "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",
     },
     "baseline": {"CONFIG", "--only", "--set", "--quiet", "--json"},
+    "ensemble": {
+        "RUNS", "--set", "--output", "--method", "--weights", "--snapshots", "--quiet", "--json",
+    },
+    "soup": {"RUNS", "--output", "--recipe", "--top", "--quiet", "--json"},
     "study": {"CONFIG", "--set", "--dir", "--budget", "--test", "--quiet", "--json"},
     "retrain": {
         "--epochs-from", "--best", "--on-all-data", "--dir", "--set", "--quiet", "--json",

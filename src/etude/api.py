@@ -47,6 +47,7 @@ from etude.search.batch_size import FoundBatch
 from etude.search.lr_finder import FoundRate
 
 if TYPE_CHECKING:
+    from etude.ensemble.make import Made
     from etude.search.study import StudyResult
     from etude.search.results import Found
 
@@ -350,6 +351,60 @@ def study(
     return run_study(settings, base, folder=place, test=test, reporter=reporter, save=write_pages)
 
 
+def ensemble(
+    runs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    method: str = "probabilities",
+    fitted: bool = False,
+    snapshots: bool = False,
+    reporter: Reporter | None = None,
+) -> Made:
+    """Make an ensemble of finished runs, or of one run's checkpoints, in a folder of its own.
+
+    Args:
+        runs: their folders.
+        output: the ensemble's.
+        method: ``"probabilities"``, ``"logits"``, ``"ranks"`` or ``"stacking"``.
+        fitted: whether members get the weights that fit held-out rows best; equal ones otherwise.
+        snapshots: whether the members are the checkpoints of one run at the ends of its cycles.
+        reporter: who tells of progress.
+    """
+    from etude.ensemble.make import make_ensemble
+    from etude.ensemble.snapshots import snapshots_of
+
+    paths = [Path(run) for run in runs]
+    if snapshots:
+        paths = snapshots_of(paths, reporter=reporter)
+    return make_ensemble(paths, Path(output), method=method, fitted=fitted, reporter=reporter)
+
+
+def soup(
+    runs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    recipe: str = "greedy",
+    top: int | None = None,
+    reporter: Reporter | None = None,
+) -> Made:
+    """Average the weights of finished runs into one model.
+
+    Args:
+        runs: their folders; with ``top`` the one of a study that kept its models.
+        output: the soup's folder.
+        recipe: ``"greedy"`` or ``"uniform"``.
+        top: how many of the study's best runs.
+        reporter: who tells of progress.
+    """
+    from etude.ensemble.from_study import best_of_study
+    from etude.ensemble.soup import make_soup
+
+    paths = [Path(run) for run in runs]
+    if top is not None:
+        paths = best_of_study(paths[0], top)
+    return make_soup(paths, Path(output), recipe=recipe, reporter=reporter)
+
+
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
     return write_report(folder_of_results(Path(folder)), output=None if output is None else Path(output))
@@ -382,6 +437,7 @@ __all__ = [
     "baseline",
     "check_data",
     "compare",
+    "ensemble",
     "evaluate",
     "explain",
     "find_batch_size",
@@ -395,6 +451,7 @@ __all__ = [
     "retrain",
     "retrain_best",
     "self_train",
+    "soup",
     "study",
     "train",
     "tune",

@@ -6,6 +6,7 @@ from etude.cli import (
     baseline,
     check_data,
     compare,
+    ensemble,
     finders,
     interpret,
     planning,
@@ -21,7 +22,7 @@ from etude.cli import (
 from etude.cli.base import app
 
 COMMANDS = (
-    planning, check_data, baseline, finders, pretrain, training, self_train, study, tune, retrain, using,
+    planning, check_data, baseline, finders, pretrain, training, self_train, study, tune, ensemble, retrain, using,
     compare, report, interpret,
 )  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
@@ -29,7 +30,7 @@ COMMANDS = (
 ORDER = (
     "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "find-batch-size",
     "pretrain", "train", "resume",
-    "self-train", "study", "tune", "retrain", "evaluate", "predict", "compare", "report", "interpret",
+    "self-train", "study", "tune", "ensemble", "soup", "retrain", "evaluate", "predict", "compare", "report", "interpret",
     "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""

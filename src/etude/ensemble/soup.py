@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,6 @@ from etude.runs.derived import config_for, write_results
 from etude.runs.folder import RunFolder
 from etude.techniques.averaging import lent, mean_of, weights_of
 from etude.techniques.averaging.soup import greedy_soup
-
-Recipe = Literal["greedy", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def tied(model: nn.Module) -> list[tuple[str, ...]]:
 
 
 def make_soup(
-    paths: Sequence[Path], output: Path, *, recipe: Recipe = "greedy", reporter: Reporter | None = None
+    paths: Sequence[Path], output: Path, *, recipe: str = "greedy", reporter: Reporter | None = None
 ) -> Made:
     """Cook a soup of finished runs in a new folder.
 

@@ -20,10 +20,10 @@ from etude.runs.predictions import write_predictions
 from etude.runs.report import write_report
 
 
-def config_for(config: Config, folder: Path) -> Config:
-    """A config with another folder for its run."""
+def config_for(config: Config, folder: Path, **run: Any) -> Config:
+    """A config with another folder for its run, and further changes of ``[run]``."""
     plain = config.model_dump(mode="json", exclude_none=True)
-    plain["run"] = {**plain["run"], "dir": str(folder)}
+    plain["run"] = {**plain["run"], "dir": str(folder), **run}
     return parse_config(plain)
 
 

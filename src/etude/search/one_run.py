@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,12 @@ from etude.core.predict import predict
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.errors import EtudeError, Interrupted, RunError
 from etude.evaluation.metrics import score
+from etude.evaluation.scored import Scored
 from etude.runs.artefact import model_metadata, save_model
 from etude.runs.build import Run, build
+from etude.runs.derived import config_for, write_results
 from etude.runs.final import final_weights
+from etude.runs.folder import RunFolder
 from etude.runs.shared import Shared
 from etude.search.usage import begin_peak, peak
 
@@ -28,7 +32,7 @@ FAULTS = (EtudeError, MemoryError, RuntimeError, ArithmeticError, ValueError)
 
 
 def recorded_run(
-    config: Config, shared: Shared, *, metric: str | None = None, model: Path | None = None
+    config: Config, shared: Shared, *, metric: str | None = None, folder: Path | None = None
 ) -> dict[str, Any]:
     """Train and score a run, and return its record, also where it fails.
 
@@ -36,7 +40,7 @@ def recorded_run(
         config: the run's.
         shared: what earlier runs have read and computed.
         metric: to be computed beside the usual ones.
-        model: where its model is to be saved, if anywhere.
+        folder: where the run is to be kept with its model, if anywhere.
 
     Raises:
         Interrupted: somebody asked for a stop.
@@ -44,7 +48,7 @@ def recorded_run(
     begin_peak()
     start = time.perf_counter()
     try:
-        record = _trained(config, shared, metric, model)
+        record = _trained(config, shared, metric, folder)
     except Interrupted:
         raise
     except FAULTS as error:
@@ -63,7 +67,7 @@ def _in_words(error: BaseException) -> str:
     return text if isinstance(error, EtudeError) else f"{type(error).__name__}: {text}"
 
 
-def _trained(config: Config, shared: Shared, metric: str | None, model: Path | None) -> dict[str, Any]:
+def _trained(config: Config, shared: Shared, metric: str | None, folder: Path | None) -> dict[str, Any]:
     run = build(config, reporter=Reporter(), shared=shared)
     if run.engine.validation is None:
         raise RunError("there is no validation part to score on; set data.validation")
@@ -74,7 +78,7 @@ def _trained(config: Config, shared: Shared, metric: str | None, model: Path | N
     _refuse_diverged(run)
     start = time.perf_counter()
     with final_weights(config, run.engine):
-        scores = _scores(run, metric, model)
+        scores = _scores(run, metric, folder)
     return {
         "status": "done",
         "scores": scores,
@@ -94,7 +98,7 @@ def _refuse_diverged(run: Run) -> None:
         raise RunError("it diverged: its last epoch had no finite step; lower optimizer.lr")
 
 
-def _scores(run: Run, metric: str | None, model: Path | None) -> dict[str, float]:
+def _scores(run: Run, metric: str | None, folder: Path | None) -> dict[str, float]:
     """Score the validation part, each row decided by what was fitted on others, and keep the model."""
     task, config, engine = run.data.task, run.config, run.engine
     if engine.validation is None:
@@ -108,10 +112,20 @@ def _scores(run: Run, metric: str | None, model: Path | None) -> dict[str, float
     if not np.isfinite(list(found.values())).all():
         bad = next(name for name, value in found.items() if not math.isfinite(value))
         raise RunError(f"it diverged: {bad} is not finite; lower optimizer.lr")
-    if model is not None:
-        decision = Decision.fit(task, config.decision, logits, targets, seed=config.seed)
-        save_model(run.backbone, model, model_metadata(run), decision)
+    if folder is not None:
+        texts, rows = run.data.texts["validation"], run.data.rows["validation"]
+        scored = Scored(task, logits, probabilities, decisions, targets, texts, rows)
+        _keep(run, Decision.fit(task, config.decision, logits, targets, seed=config.seed), scored, folder)
     return found
+
+
+def _keep(run: Run, decision: Decision, scored: Scored, folder: Path) -> None:
+    """Write the folder of a run that any job can be done with; what a kill has left of it is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    config = config_for(run.config, folder, report=False, resamples=0)
+    made = RunFolder.create(config)
+    save_model(run.backbone, made.model, model_metadata(run), decision)
+    write_results(made, config, decision, {"validation": scored}, {}, run.plan.describe(), Reporter())
 
 
 def scores_of(record: Mapping[str, Any], metric: str, part: str = "scores") -> float | None:

@@ -158,8 +158,9 @@ class Study:
                 "memory": None,
             }
         else:
-            model = self.store.model(key) if self.test or self.settings.keep == "models" else None
-            record = recorded_run(config, self.shared, metric=self.metric, model=model)
+            keep = self.test or self.settings.keep == "models"
+            folder = self.store.model(key).parent if keep else None
+            record = recorded_run(config, self.shared, metric=self.metric, folder=folder)
         self.store.write(key, record)
         return record
 
