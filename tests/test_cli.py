@@ -50,6 +50,7 @@ SURFACE = {
     "tune": {"CONFIG", "--set", "--storage", "--quiet", "--json"},
     "compare": {"RUN_A", "RUN_B", "[RUN_C ...]", "--part", "--json"},
     "report": {"RUN", "--output", "--open"},
+    "health": {"RUN_OR_MODEL", "--quiet", "--json"},
     "interpret": {
         "RUN_OR_MODEL", "--text", "--pair", "--file", "--rows", "--label", "--method", "--steps", "--empty",
         "--output", "--force", "--quiet", "--json",

@@ -23,6 +23,7 @@ from etude.runs import check_data as _check_data
 from etude.runs import compare as _compare
 from etude.runs import evaluate as _evaluate
 from etude.runs import explain as _explain
+from etude.runs import health as _health
 from etude.runs import interpret as _interpret
 from etude.runs import jobs as _jobs
 from etude.runs import pretrain as _pretrain
@@ -32,6 +33,7 @@ from etude.runs.baseline import BaselineScores
 from etude.runs.compare import Comparison
 from etude.runs.evaluate import Evaluation
 from etude.runs.folder import find_model, folder_of_results
+from etude.runs.health import Health
 from etude.runs.interpret import Question
 from etude.runs.model import Classifier, Prediction
 from etude.runs.pretrain import Pretrained
@@ -405,6 +407,11 @@ def soup(
     return make_soup(paths, Path(output), recipe=recipe, reporter=reporter)
 
 
+def health(folder: str | Path, *, reporter: Reporter | None = None) -> Health:
+    """Return the spectra of a saved model's weights, and what they say of its training."""
+    return _health.health(Path(folder), reporter=reporter)
+
+
 def report(folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the page that explains a run, from whatever its folder holds."""
     return write_report(folder_of_results(Path(folder)), output=None if output is None else Path(output))
@@ -429,6 +436,7 @@ __all__ = [
     "Evaluation",
     "FoundBatch",
     "FoundRate",
+    "Health",
     "Prediction",
     "Pretrained",
     "Result",
@@ -442,6 +450,7 @@ __all__ = [
     "explain",
     "find_batch_size",
     "find_lr",
+    "health",
     "interpret",
     "load",
     "predict",

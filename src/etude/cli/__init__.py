@@ -8,6 +8,7 @@ from etude.cli import (
     compare,
     ensemble,
     finders,
+    health,
     interpret,
     planning,
     pretrain,
@@ -22,16 +23,15 @@ from etude.cli import (
 from etude.cli.base import app
 
 COMMANDS = (
-    planning, check_data, baseline, finders, pretrain, training, self_train, study, tune, ensemble, retrain, using,
-    compare, report, interpret,
+    planning, check_data, baseline, finders, pretrain, training, self_train, study, tune, ensemble, retrain,
+    using, compare, report, health, interpret,
 )  # fmt: skip
 """The modules whose commands there are; importing them registers these."""
 
 ORDER = (
-    "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "find-batch-size",
-    "pretrain", "train", "resume",
-    "self-train", "study", "tune", "ensemble", "soup", "retrain", "evaluate", "predict", "compare", "report", "interpret",
-    "techniques", "show",
+    "demo", "init", "check-data", "baseline", "validate", "explain", "find-lr", "find-batch-size", "pretrain",
+    "train", "resume", "self-train", "study", "tune", "ensemble", "soup", "retrain", "evaluate", "predict",
+    "compare", "report", "health", "interpret", "techniques", "show",
 )  # fmt: skip
 """The order in which ``etude --help`` lists the commands: that of a project."""
 
