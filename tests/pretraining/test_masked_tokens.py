@@ -149,6 +149,17 @@ def test_a_stopped_pre_training_ends_with_the_same_bits(project: Path) -> None:
     assert logs[0] == logs[1]
 
 
+def test_micro_batches_change_nothing(project: Path) -> None:
+    settings = {"pretrain": {"epochs": 1, "lr": 3e-3}, "backbone": {"dropout": 0.0}}
+    found = []
+    for size in (16, 5):
+        train = {"micro_batch_size": size, "log_every": "1st"}
+        run = build_pretraining(as_pretraining(parse_config(text_config(**settings, train=train))))
+        run.engine.fit()
+        found.append(run.backbone.state_dict())
+    assert all(torch.allclose(value, found[1][name], atol=1e-5) for name, value in found[0].items())
+
+
 def test_rows_without_labels_join_and_a_file_needs_no_label(project: Path) -> None:
     lines = (project / "messages.csv").read_text().splitlines()
     alone = [line.split(",")[0] for line in lines]
