@@ -15,6 +15,7 @@ from etude.config.load import parse_config
 from etude.core.observe import Reporter
 from etude.data.inspect_tables import propose_config
 from etude.errors import ConfigError, DataError, Interrupted
+from etude.runs.baseline import baseline
 from etude.runs.build import build
 from etude.runs.model import Classifier
 
@@ -78,6 +79,13 @@ def test_a_folder_is_trained_saved_and_predicted(folder: Path, backbone: dict[st
     assert files == {"config.json", "etude.json", "model.safetensors"}
     with pytest.raises(DataError, match=r"image 0, column 'image' is 7; a path, the bytes"):
         classifier.predict_proba([7])
+
+
+def test_names_of_images_are_no_baseline(folder: Path) -> None:
+    config = config_of(folder, train={"epochs": 1})
+    found = baseline(parse_config(config), reporter=Reporter())
+    assert sorted(found) == ["frozen_logistic", "zero_rule"]
+    assert found["frozen_logistic"].metrics["test"]["accuracy"] >= 0.75
 
 
 def test_arrays_and_tables_of_bytes_are_the_same_data(folder: Path) -> None:

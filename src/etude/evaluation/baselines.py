@@ -244,7 +244,7 @@ def _taken(part: BaselinePart, rows: NDArray[np.int64]) -> BaselinePart:
     """Some rows of a part."""
     chosen = rows.tolist()
     return BaselinePart(
-        [part.texts[row] for row in chosen],
+        [part.texts[row] for row in chosen] if len(part.texts) else [],
         part.targets[rows],
         None if part.weights is None else part.weights[rows],
         None if part.pairs is None else [part.pairs[row] for row in chosen],

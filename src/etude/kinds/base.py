@@ -83,9 +83,12 @@ class Kind(ABC):
 
     Attributes:
         trained_by_steps: whether the engine trains it; else one call of a library fits it.
+        shows_inputs: whether what reports show of a row is what the model reads; the name of an image is not,
+            and may hold its label.
     """
 
     trained_by_steps = True
+    shows_inputs = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -133,8 +136,8 @@ def table_of(rows: Sequence[Any]) -> Table:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise DataError(
-                f"row {number} is {row!r} and others are mappings; give all rows in one way, as mappings from "
-                "columns to cells"
+                f"row {number} is {row!r} and others are mappings; give all rows in one way, as mappings "
+                "from columns to cells"
             )
     columns = dict.fromkeys(name for row in rows for name in row)
     values = {name: [row.get(name) for row in rows] for name in columns}

@@ -68,6 +68,8 @@ class SavedImage(Saved):
 class ImageKind(Kind):
     """Images, for one run."""
 
+    shows_inputs = False
+
     @property
     def _settings(self) -> ImageBackboneConfig:
         return cast("ImageBackboneConfig", self.config.backbone)

@@ -103,7 +103,7 @@ def _baselines(
     reporter: Reporter,
 ) -> dict[str, BaselineScores]:
     parts = _parts(data)
-    inputs = {name: _inputs(part) for name, part in parts.items()}
+    inputs = {name: _inputs(part, shown=kind.shows_inputs) for name, part in parts.items()}
     train = inputs.pop("train")
     untouched: list[Any] = []
 
@@ -149,10 +149,10 @@ def _parts(data: Data) -> dict[str, Prepared]:
     return found
 
 
-def _inputs(part: Prepared) -> BaselinePart:
+def _inputs(part: Prepared, *, shown: bool) -> BaselinePart:
     numbers = getattr(part.examples, "numbers", None)
     return BaselinePart(
-        texts=part.texts,
+        texts=part.texts if shown else [],
         targets=part.examples.targets.numpy(),
         weights=part.examples.weights.numpy(),
         pairs=part.pairs or None,
