@@ -253,3 +253,13 @@ def test_init_names_a_folder_that_does_not_exist(capsys: pytest.CaptureFixture[s
     Path("messages.csv").write_text(MESSAGES, encoding="utf-8")
     assert etude("init", "messages.csv", "--output", "no/such/folder.toml") == 2
     assert "cannot be written to 'no/such/folder.toml': No such file" in capsys.readouterr().err
+
+
+def test_jobs_keep_their_names_whatever_rooms_are_imported() -> None:
+    program = (
+        "import etude, etude.ensemble.make, etude.report.page\n"
+        "from etude.report.page import score\n"
+        "print(callable(etude.report), callable(etude.ensemble), callable(etude.study))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True True\n"

@@ -6,7 +6,9 @@ them.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from etude._autoclasses import register_when_transformers_loads
@@ -87,6 +89,18 @@ ESTIMATORS = ("ImageClassifier", "TableClassifier", "TextClassifier")
 """Classes with scikit-learn's contract."""
 
 register_when_transformers_loads()
+
+
+class _Package(ModuleType):
+    """This package, in which jobs have the names of rooms: ``etude.report`` stays the job."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what importing a room would set in the place of a job is left out."""
+        if not (isinstance(value, ModuleType) and name in __all__):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

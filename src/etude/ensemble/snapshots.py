@@ -43,6 +43,23 @@ def cycle_ends(factors: Sequence[float]) -> list[int]:
     return [*starts, len(factors)]
 
 
+def at_ends(ends: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Return for each end of a cycle the last step in its last twentieth, of those that there are.
+
+    A cycle's last steps hardly move the weights, so that one step more or less is the same model.
+
+    >>> at_ends([101, 200], [50, 100, 150, 200])
+    [100, 200]
+    """
+    found, begin = [], 0
+    for end in ends:
+        slack = max(1, (end - begin) // 20)
+        near = [step for step in steps if end - slack <= step <= end]
+        found += near[-1:]
+        begin = end
+    return found
+
+
 def snapshots_of(paths: Sequence[Path], *, reporter: Reporter | None = None) -> list[Path]:
     """Turn a run's checkpoints at its cycles' ends into folders of runs, ``snapshots`` inside its own.
 
@@ -66,7 +83,7 @@ def snapshots_of(paths: Sequence[Path], *, reporter: Reporter | None = None) -> 
             '"cosine_restarts" has'
         )
     found = {int(file.name.split("-")[-1]): file for file in checkpoints(folder.checkpoints)}
-    there = [step for step in ends if step in found]
+    there = at_ends(ends, sorted(found))
     if len(there) < 2:
         raise RunError(
             f"{path} has checkpoints after the steps {', '.join(map(str, sorted(found))) or 'none'}, and its "
