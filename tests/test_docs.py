@@ -17,7 +17,7 @@ from etude.core.task import Multiclass, Multilabel
 from etude.runs.resolve import resolve_techniques
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/guide.md", "docs/defaults.md", "docs/tables.md"]
+PAGES = ["README.md", "docs/guide.md", "docs/defaults.md", "docs/tables.md", "docs/images.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
