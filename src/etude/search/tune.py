@@ -72,6 +72,8 @@ def tune(config: Config, settings: TuneConfig, *, reporter: Reporter | None = No
             return tuning.run()
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on with the study") from None
+    finally:
+        tuning.close()
 
 
 @contextmanager
@@ -120,6 +122,12 @@ class Tuning:
         self.where = settings.storage or str(self.folder / "study.db")
         self._deadline = time.monotonic() + settings.seconds
         self._storage: Any = None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._storage is not None:
+            self._storage.remove_session()
+            self._storage.engine.dispose()
 
     def run(self) -> Found:
         """Do this process's share, then write what all of them found."""
