@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from etude.config.load import parse_config
 from etude.core.checkpoint import flatten
 from etude.core.engine import Engine
 from etude.errors import ConfigError
+from etude.search.auto_epochs import train_auto_epochs
+from etude.search.batch_size import find_batch_size
+from etude.search.lr_finder import find_lr
 from etude.search.probe import Probe, untouched
 from etude.techniques import catalogue
 from etude.testing.harness import Setup, make_engine
@@ -60,3 +64,17 @@ def test_a_run_trains_as_if_nothing_had_been_tried(name: str) -> None:
     wanted, found = everything(plain), everything(tried)
     assert set(wanted) == set(found)
     assert [key for key in wanted if not same(wanted[key], found[key])] == []
+
+
+@pytest.mark.parametrize("kind", ["linear", "trees"])
+def test_models_that_take_no_steps_are_refused(kind: str) -> None:
+    config = parse_config({"data": {"train": "rows.csv"}, "backbone": {"kind": kind}})
+    for what, search in {
+        "find-lr": find_lr,
+        "find-batch-size": find_batch_size,
+        "--auto-epochs": train_auto_epochs,
+    }.items():
+        with pytest.raises(
+            ConfigError, match=f'{what} is for networks, .* a model of kind "{kind}" does not'
+        ):
+            search(config)

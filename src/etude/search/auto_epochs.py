@@ -21,6 +21,7 @@ from etude.errors import ConfigError, Interrupted, RunError
 from etude.runs.folder import CONFIG, SUMMARY, RunFolder, whole_file
 from etude.runs.retrain import finished, paired_change, peak_of
 from etude.runs.train import resume, train
+from etude.search.probe import refuse_without_steps
 from etude.search.same_study import told
 
 AUTO = "auto_epochs.json"
@@ -165,11 +166,7 @@ def _refuse_unsuited(config: Config) -> None:
             f"--auto-epochs chooses the run's length, and train.max_steps = {config.train.max_steps} limits "
             "it; remove one of the two"
         )
-    if config.backbone.kind in ("trees", "linear"):
-        raise ConfigError(
-            f'--auto-epochs is for networks, and a model of kind "{config.backbone.kind}" has no epochs; '
-            "leave it out"
-        )
+    refuse_without_steps(config, "--auto-epochs")
     if config.stages:
         raise ConfigError(
             "--auto-epochs searches the length of one run, and there are [[stages]]; remove these"

@@ -31,7 +31,7 @@ from etude.search.memory import (
     show_size,
 )
 from etude.search.noise_scale import PARTS, REPEATS, SMALL, NoiseScale, measure_noise_scale
-from etude.search.probe import Probe, untouched
+from etude.search.probe import Probe, refuse_without_steps, untouched
 
 MOST = 1024
 """Rows of a micro-batch beyond which no device gains speed."""
@@ -155,6 +155,7 @@ def find_batch_size(
         ConfigError: a number cannot be used.
         RunError: not even one row fits, or a loss is not finite.
     """
+    refuse_without_steps(config, "find-batch-size")
     if most < 1 or trained < 0:
         raise ConfigError(f"most = {most} and trained = {trained} must be at least 1 and 0")
     reporter = reporter or Reporter()

@@ -26,7 +26,7 @@ from etude.core.phases import OPTIMIZER, TUNE
 from etude.errors import ConfigError, RunError
 from etude.runs.build import Run, build
 from etude.search.curve import FEWEST, SUGGESTIONS, Numbers, readable, smoothed, sweep_rates
-from etude.search.probe import Probe, untouched
+from etude.search.probe import Probe, refuse_without_steps, untouched
 
 LOW, HIGH, STEPS, BETA = 1e-7, 10.0, 100, 0.98
 DIVERGED = 4.0
@@ -142,6 +142,7 @@ def find_lr(
         ConfigError: a bound, the number of steps, the stage or the reading cannot be used.
         RunError: the loss diverges before the curve says anything.
     """
+    refuse_without_steps(config, "find-lr")
     if not 0 < low < high:
         raise ConfigError(f"a sweep from {low:g} to {high:g} is none; give two rates above 0 that rise")
     if steps < FEWEST:

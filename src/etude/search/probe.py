@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from etude.config.run import Config
 from etude.core.batch import Batch
 from etude.core.engine import Engine
 from etude.core.feed import FeatureCache, Feed, make_batch, start_model
@@ -25,8 +26,19 @@ from etude.core.rates import Rates
 from etude.core.rng import Moment
 from etude.core.step import Step
 from etude.core.timetable import moment_of_epoch
+from etude.errors import ConfigError
 
 PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def refuse_without_steps(config: Config, what: str) -> None:
+    """Raise :class:`ConfigError` where the model is fitted in one piece and takes no optimizer steps."""
+    if config.backbone.kind in ("linear", "trees"):
+        kind = config.backbone.kind
+        raise ConfigError(
+            f'{what} is for networks, which train by optimizer steps, and a model of kind "{kind}" does not; '
+            "its own settings are searched by etude tune"
+        )
 
 
 class PartOf(Plan):
