@@ -32,7 +32,8 @@ NOT_OF_A_RUN: Mapping[str, Any] = {
 
 def run_key(config: Config, data: str) -> str:
     """The name of a run: a hash of its settings and of its data's fingerprint."""
-    settings = config.model_dump(mode="json", exclude=NOT_OF_A_RUN)
+    # Without defaults a setting that a later version adds does not make another run of this one.
+    settings = config.model_dump(mode="json", exclude=NOT_OF_A_RUN, exclude_defaults=True)
     content = json.dumps([settings, data], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 

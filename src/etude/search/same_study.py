@@ -57,15 +57,15 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def told(config: Config) -> dict[str, Any]:
-    """The settings of a base by their dotted names; where files lie is not among them.
+    """The settings of a base by their dotted names, without defaults and without where files lie.
 
     >>> from etude.config.load import parse_config
-    >>> told(parse_config({"data": {"train": "a.csv"}}))["train.epochs"]
-    5
+    >>> told(parse_config({"data": {"train": "a.csv"}, "train": {"epochs": 3}}))
+    {'train.epochs': 3}
     """
     left_out: Any = {"run": True, "seed": True, "data": {"train", "test"}}
-    flat = _flat(config.model_dump(mode="json", exclude=left_out))
-    return {name: value for name, value in flat.items() if value is not None}
+    flat = _flat(config.model_dump(mode="json", exclude=left_out, exclude_defaults=True))
+    return {name: value for name, value in flat.items() if value not in (None, {})}
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -93,4 +93,4 @@ def _refuse_another_base(then: Mapping[str, Any], now: Mapping[str, Any], folder
 
 
 def _value(table: Mapping[str, Any], name: str) -> str:
-    return json.dumps(table[name]) if name in table else "absent"
+    return json.dumps(table[name]) if name in table else "the default"
