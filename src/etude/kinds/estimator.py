@@ -21,7 +21,8 @@ from etude.data.load import Data
 from etude.data.loader import Loader
 from etude.data.numeric import read_numbers
 from etude.data.table import Table
-from etude.data.tabular import FittedTable, TableContent, TableLoader, build_table_examples
+from etude.data.table_content import TableContent
+from etude.data.tabular import FittedTable, TableLoader, build_table_examples
 from etude.data.text import check_texts
 from etude.data.texts import TextLoader
 from etude.errors import ConfigError, DataError
