@@ -139,7 +139,7 @@ def test_unknown_keys_name_the_closest_one_or_the_place() -> None:
     assert message({**DATA, "epochs": 3}) == "unknown key 'epochs'; it belongs in [train]"
     assert message({**DATA, "train": {"lr": 1}}) == "unknown key 'lr' in [train]; write it as optimizer.lr"
     assert message({**DATA, "run": {"zebra": 1}}) == (
-        "unknown key 'zebra' in [run]; it takes dir, job, baselines, report, resamples"
+        "unknown key 'zebra' in [run]; it takes dir, job, score_test, baselines, report, resamples"
     )
 
 
@@ -289,3 +289,14 @@ def test_settings_can_be_read_aloud() -> None:
     }
     assert (search_range(fields["share"]), unit(fields["share"])) == ("0.1 to 1, log", "rows")
     assert (search_range(fields["decay"]), unit(fields["decay"])) == ("", "")
+
+
+def test_another_kind_of_backbone_has_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        '[data]\ntrain = "a.csv"\n[backbone]\nkind = "table"\nmodel = "mlp"\n'
+    )
+    other = tmp_path / "other.toml"
+    other.write_text('extends = "base.toml"\n[backbone]\nkind = "linear"\n')
+    assert load_config(other).backbone.kind == "linear"
+    other.write_text('extends = "base.toml"\n[backbone]\nkind = "table"\n')
+    assert load_config(other).backbone.model == "mlp"  # type: ignore[union-attr]

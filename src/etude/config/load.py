@@ -2,8 +2,8 @@
 
 A file may build on another with ``extends = "base.toml"`` (relative to itself), and single settings
 may be given from outside as ``"optimizer.lr=3e-5"``. Tables are merged key by key. One case is
-different: where ``[optimizer]``, ``[schedule]`` or ``[loss]`` changes its ``name``, the settings of the
-former technique mean nothing any more, and the whole table is replaced.
+different: where ``[optimizer]``, ``[schedule]`` or ``[loss]`` changes its ``name``, or ``[backbone]`` its
+``kind``, the former settings mean nothing any more, and the whole table is replaced.
 """
 
 from __future__ import annotations
@@ -77,17 +77,26 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Table:
     {'optimizer': {'name': 'adamw', 'lr': 3e-05}}
     >>> merge({"optimizer": {"name": "adamw", "beta2": 0.98}}, {"optimizer": {"name": "sgd"}})
     {'optimizer': {'name': 'sgd'}}
+    >>> merge({"backbone": {"kind": "table", "model": "mlp"}}, {"backbone": {"kind": "trees"}})
+    {'backbone': {'kind': 'trees'}}
     """
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
         if not (isinstance(below, Mapping) and isinstance(value, Mapping)):
             merged[key] = value
-        elif key in NAMED_TABLES and "name" in below and value.get("name", below["name"]) != below["name"]:
+        elif _chooses_another(key, below, value):
             merged[key] = dict(value)
         else:
             merged[key] = merge(below, value)
     return merged
+
+
+def _chooses_another(key: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> bool:
+    """Whether a table names another technique or another kind of backbone than the one below it."""
+    if key == "backbone":
+        return "kind" in top and top["kind"] != below.get("kind", "text")
+    return key in NAMED_TABLES and "name" in below and top.get("name", below["name"]) != below["name"]
 
 
 def parse_overrides(overrides: Sequence[str]) -> Table:

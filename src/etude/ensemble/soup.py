@@ -162,6 +162,11 @@ def _open(members: Sequence[Member]) -> tuple[Backbone, list[Ingredient]]:
         if inside is not None:
             uncalibrated(model, member.task, Calibration.from_json(inside))
         weights = {name: value.clone() for name, value in weights_of(model).items()}
+        if not weights:
+            raise RunError(
+                f"{member.path} has no weights of which there is a mean, being no network; make an "
+                "ensemble instead"
+            )
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             raise RunError(
                 f"{member.path} has BatchNorm, whose statistics belong to its own weights and not to a mean; "

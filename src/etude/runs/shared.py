@@ -155,7 +155,7 @@ def only_the_head_trains(plan: Plan, engine: Engine) -> bool:
         plan: the run's.
         engine: made from it and not yet trained.
     """
-    if plan.changes_inputs():
+    if plan.changes_inputs() or not engine.groups:  # what one call fits has no groups, and no features yet
         return False
     backbone: Backbone = engine.backbone
     under: set[Any] = {id(p) for _, block in backbone.blocks()[:-1] for p in block.parameters()}

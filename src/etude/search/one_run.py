@@ -92,6 +92,8 @@ def _trained(config: Config, shared: Shared, metric: str | None, folder: Path | 
 
 def _refuse_diverged(run: Run) -> None:
     engine = run.engine
+    if not run.kind.trained_by_steps:
+        return
     if engine.step == 0 or not math.isfinite(float(engine.loss)):
         raise RunError("it diverged: its loss is not finite; lower optimizer.lr")
     if engine.skipped >= max(run.plan.context.steps_per_epoch, 1):
