@@ -32,8 +32,8 @@ SURFACE = {
     "demo": {"--quiet", "--json"},
     "find-batch-size": {"CONFIG", "--set", "--memory", "--most", "--apply", "--quiet", "--json"},
     "find-lr": {
-        "CONFIG", "--set", "--steps", "--low", "--high", "--stage", "--choose", "--plot", "--apply", "--quiet",
-        "--json",
+        "CONFIG", "--set", "--steps", "--low", "--high", "--stage", "--choose", "--plot", "--apply",
+        "--quiet", "--json",
     },
     "check-data": {
         "CONFIG_OR_FILE", "--set", "--output", "--deep", "--correlate-with", "--quiet", "--json",

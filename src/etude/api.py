@@ -50,8 +50,8 @@ from etude.search.lr_finder import FoundRate
 
 if TYPE_CHECKING:
     from etude.ensemble.make import Made
-    from etude.search.study import StudyResult
     from etude.search.results import Found
+    from etude.search.study import StudyResult
 
 ConfigLike = Config | str | Path | Mapping[str, Any]
 

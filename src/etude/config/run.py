@@ -152,8 +152,8 @@ class BackboneConfig(Strict):
     )
     pooling: Literal["auto", "native", "cls", "mean", "max", "last"] = setting(
         "auto",
-        help="how token features become one vector; auto follows the checkpoint, which was at or near the best "
-        "of all in docs/defaults.md",
+        help="how token features become one vector; auto follows the checkpoint, which was at or near the "
+        "best of all in docs/defaults.md",
     )
     head: Literal["linear", "mlp"] = setting("linear", help="what stands on the pooled features")
     max_length: int = setting(256, help="texts are cut to this many tokens", unit="tokens", ge=2)
@@ -260,7 +260,7 @@ class Config(Strict):
         kind = self.backbone.kind
         if kind in ("text", "image") and self.columns != ColumnsConfig():
             raise ValueError(
-                f"[columns] says what the columns of a table are and backbone.kind is '{kind}'; remove it, or "
-                "set backbone.kind = 'table'"
+                f"[columns] says what the columns of a table are and backbone.kind is '{kind}'; remove it, "
+                "or set backbone.kind = 'table'"
             )
         return self
