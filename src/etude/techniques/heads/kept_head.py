@@ -18,7 +18,8 @@ Suggested values: none, but the model's folder.
 Cost: the saved model is opened once.
 
 Clashes: linear_probe and zero_head, which give the head its first weights too; the probe steps aside where it
-was only recommended.
+was only recommended; label_embedding, multi_sample_dropout, classifier_chain and label_crf, which put heads
+of their own.
 
 NOTE[DIFF]: a saved model's head has its calibration folded in, where that is affine: the logits start
 calibrated.
@@ -41,6 +42,9 @@ LAST = 1000
 """The rank: after the techniques that exchange the head."""
 
 REASON = "both give the head its first weights; remove one of them"
+
+OTHER_HEADS = ("classifier_chain", "label_crf", "label_embedding", "multi_sample_dropout")
+OTHER = "it puts a head of its own in the place of the one that kept_head keeps; remove one of them"
 
 
 class KeptHeadConfig(TechniqueConfig):
@@ -90,7 +94,7 @@ class KeptHead(Technique[KeptHeadConfig]):
         family="heads",
         phase=MODEL,
         paper="Howard and Ruder 2018, arXiv 1801.06146; Kumar et al. 2022, arXiv 2202.10054",
-        clashes={"linear_probe": REASON, "zero_head": REASON},
+        clashes={"linear_probe": REASON, "zero_head": REASON} | dict.fromkeys(OTHER_HEADS, OTHER),
         example={"model": "runs/first"},
     )
 
