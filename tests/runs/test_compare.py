@@ -10,7 +10,7 @@ from tiny_project import etude
 from etude.core.task import Task, make_task
 from etude.errors import ConfigError, RunError
 from etude.evaluation.metrics import score
-from etude.evaluation.paired import holm
+from etude.evaluation.paired_seeds import holm
 from etude.evaluation.scored import Scored
 from etude.runs.compare import compare
 from etude.runs.folder import CONFIG, PREDICTIONS, SUMMARY, RunFolder

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from staged_texts import text_config, write_texts
 
 import etude
 from etude import api, cli
@@ -17,6 +16,7 @@ from etude.config.stages import resolve_stages
 from etude.core.observe import Reporter
 from etude.errors import EtudeError, Interrupted
 from etude.runs.build import build
+from tiny_texts import text_config, write_texts
 
 STAGES: list[dict[str, Any]] = [
     {"name": "pretrain", "job": "pretrain", "pretrain": {"epochs": 3, "lr": 3e-3}},

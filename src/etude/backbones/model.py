@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,19 +24,19 @@ from etude.backbones.encode import (
 )
 from etude.backbones.fast_encoder import encode_fast
 from etude.backbones.heads import LinearHead
+from etude.backbones.keyed import KeyedBackbone
 from etude.backbones.pooling import POOLINGS
 from etude.backbones.positions import n_positions
 from etude.backbones.prefixes import attention_sizes, hang_prefix
 from etude.backbones.saving import save_text_backbone
 from etude.backbones.vocabulary import CompactEmbedding, can_compact
 from etude.config.numbers import NumberScale
-from etude.core.backbone import Backbone
 from etude.errors import ConflictError
 from etude.parts.prefix import AttentionSizes, Prefix
 from etude.parts.prompt import Prompt
 
 
-class TextBackbone(Backbone):
+class TextBackbone(KeyedBackbone):
     """A network of transformers without its own head, a pooling, and a head.
 
     Inputs are ``input_ids`` (B, L), ``attention_mask`` (B, L) and, for pairs, ``token_type_ids`` (B, L).
@@ -87,11 +87,10 @@ class TextBackbone(Backbone):
             decoder: see the class.
             scale: see the class.
         """
-        super().__init__()
+        super().__init__(keys)
         self.network, self.head, self.tokenizer = network, head, tokenizer
         self.pooling, self.pooled_by, self.decoder = pooling, pooled_by, decoder
         self._pool = POOLINGS[pooled_by]
-        self._keys = keys
         key_dropout_layers(self, keys)
         if not use_keyed_attention(network, keys):
             self.capabilities = self.capabilities - {"prefix"}  # type: ignore[misc]  # of this one only
@@ -130,14 +129,6 @@ class TextBackbone(Backbone):
         pooled: Tensor = self._pool(layers[-1], mask) if self.pooler is None else self.pooler(layers, mask)
         return torch.cat([pooled, inputs["numbers"]], dim=1) if self.n_numbers else pooled
 
-    def put_head(self, head: nn.Module) -> None:
-        key_dropout_layers(head, self._keys)
-        super().put_head(head)
-
-    def put_pooler(self, pooler: nn.Module) -> None:
-        key_dropout_layers(pooler, self._keys)
-        super().put_pooler(pooler)
-
     def put_prompt(self, prompt: nn.Module) -> None:
         room, longest = n_positions(self.network.config), self.tokenizer.model_max_length
         n_tokens = prompt.n_tokens if isinstance(prompt, Prompt) else 0
@@ -172,18 +163,6 @@ class TextBackbone(Backbone):
         first = nn.ModuleList([embeddings, *self.in_front]) if self.in_front else embeddings
         pooler = [] if self.pooler is None else [("pooler", self.pooler)]
         return [(name, first), *layers, *pooler, ("head", self.head)]
-
-    def key_randomness(self, key: int) -> None:
-        self._keys.set(key)
-
-    def replay_randomness(self) -> Callable[[], None]:
-        others, own = super().replay_randomness(), self._keys.replay()
-
-        def go_back() -> None:
-            others()
-            own()
-
-        return go_back
 
     def compact(self, token_ids: NDArray[np.int64]) -> bool:
         """Train only the embedding rows of these tokens and of the special tokens.

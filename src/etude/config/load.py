@@ -28,6 +28,23 @@ OTHER_JOBS = frozenset({"study", "tune", "self_training"})
 """Sections of jobs that make many runs; a run itself does not look at them."""
 
 
+ConfigLike = Config | str | Path | Mapping[str, Any]
+"""A config, the TOML file of one, or tables of the same shape."""
+
+
+def as_config(config: ConfigLike, overrides: Sequence[str] = ()) -> Config:
+    """Return a config in whatever form it comes, with the overrides on top.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    if isinstance(config, Config):
+        return parse_config(config.model_dump(mode="json"), overrides) if overrides else config
+    if isinstance(config, Mapping):
+        return parse_config(config, overrides)
+    return load_config(config, overrides)
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file, what it extends, and the overrides, in this order.
 

@@ -138,20 +138,3 @@ def two_sided(differences: NDArray[np.float64]) -> float:
     """
     fewer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     return min(1.0, 2 * (fewer + 1) / (len(differences) + 1))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Correct the p-values of several tests, so that any false finding among them stays as rare as said.
-
-    The k-th smallest of m is multiplied by m - k + 1, and none falls below a smaller one (Holm 1979,
-    section 3).
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p)), key=lambda i: p[i])
-    found, highest = [0.0] * len(p), 0.0
-    for k, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - k) * p[i]))
-        found[i] = highest
-    return found

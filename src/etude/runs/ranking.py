@@ -13,7 +13,8 @@ from etude.errors import ConfigError
 from etude.evaluation.bootstrap import bootstrap
 from etude.evaluation.metrics import score
 from etude.evaluation.names import find_metric
-from etude.evaluation.paired import Difference, holm
+from etude.evaluation.paired import Difference
+from etude.evaluation.paired_seeds import holm
 from etude.runs.compare import compare, read_part
 
 

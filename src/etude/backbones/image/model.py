@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from etude.backbones.dropout import DropoutKeys, key_dropout_layers
 from etude.backbones.heads import LinearHead
 from etude.backbones.image.networks import Network
+from etude.backbones.keyed import KeyedBackbone
 from etude.backbones.model_folder import write_model_folder
 from etude.backbones.saved_heads import head_form
 from etude.config.images import ImageFormat, Views
-from etude.core.backbone import Backbone
 
 MODEL_TYPE = "etude-image"
 SHIFT = 16
 """A shifted view is moved by one such part of the image."""
 
 
-class ImageBackbone(Backbone):
+class ImageBackbone(KeyedBackbone):
     """A network over images, normalised by channel, and a head on its features.
 
     The input is ``pixels`` (B, C, H, W) from 0 to 1; what is done to them in training sees them so, and the
@@ -51,8 +51,8 @@ class ImageBackbone(Backbone):
         image_format: ImageFormat,
         views: Views = "none",
     ) -> None:
-        super().__init__()
-        self.network, self.head, self._keys = network, head, keys
+        super().__init__(keys)
+        self.network, self.head = network, head
         self.format, self.views = image_format, views
         self.any_size = network.any_size
         self.fingerprint = "images-" + "x".join(map(str, image_format.shape()))
@@ -82,22 +82,6 @@ class ImageBackbone(Backbone):
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """The stem, each stage, the head."""
         return [*self.network.blocks(), ("head", self.head)]
-
-    def put_head(self, head: nn.Module) -> None:
-        key_dropout_layers(head, self._keys)
-        super().put_head(head)
-
-    def key_randomness(self, key: int) -> None:
-        self._keys.set(key)
-
-    def replay_randomness(self) -> Callable[[], None]:
-        others, own = super().replay_randomness(), self._keys.replay()
-
-        def go_back() -> None:
-            others()
-            own()
-
-        return go_back
 
     def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Write weights, architecture and ``etude.json``; a folder of that name is replaced."""

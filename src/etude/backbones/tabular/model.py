@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from etude.backbones.dropout import DropoutKeys, key_dropout_layers
 from etude.backbones.heads import LinearHead
+from etude.backbones.keyed import KeyedBackbone
 from etude.backbones.model_folder import write_model_folder
 from etude.backbones.saved_heads import described, head_form
 from etude.backbones.tabular.inputs import Network, Sizes
@@ -28,7 +29,7 @@ NETWORKS: Mapping[str, Callable[[Sizes, Mapping[str, Any], DropoutKeys], Network
 MODEL_TYPE, TEXT = "etude-table", "text"
 
 
-class TableBackbone(Backbone):
+class TableBackbone(KeyedBackbone):
     """A network over the columns of a table, and a head.
 
     Inputs are ``numbers`` (B, K) of float32 and ``categories`` (B, M) of int64, as far as there are any;
@@ -55,10 +56,9 @@ class TableBackbone(Backbone):
         text: Backbone | None = None,
     ) -> None:
         """Put the parts together; see the class."""
-        super().__init__()
+        super().__init__(keys)
         self.network, self.head, self.text = network, head, text
         self.settings, self.sizes = dict(settings), sizes
-        self._keys = keys
         self.fingerprint = _fingerprint(sizes, text)
         can = set(self.capabilities)
         if text is None:
@@ -95,26 +95,6 @@ class TableBackbone(Backbone):
         texts = [] if self.text is None else [(f"{TEXT}.{n}", m) for n, m in self.text.blocks()[:-1]]
         pooler = [] if self.pooler is None else [("pooler", self.pooler)]
         return [*texts, *self.network.parts(), *pooler, ("head", self.head)]
-
-    def put_head(self, head: nn.Module) -> None:
-        key_dropout_layers(head, self._keys)
-        super().put_head(head)
-
-    def put_pooler(self, pooler: nn.Module) -> None:
-        key_dropout_layers(pooler, self._keys)
-        super().put_pooler(pooler)
-
-    def key_randomness(self, key: int) -> None:
-        self._keys.set(key)
-
-    def replay_randomness(self) -> Callable[[], None]:
-        others, own = super().replay_randomness(), self._keys.replay()
-
-        def go_back() -> None:
-            others()
-            own()
-
-        return go_back
 
     def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         form, head = head_form(self.head)
