@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_texts import text_config, write_texts
 
 from etude import cli
 from etude.config.load import to_toml
+from tiny_texts import text_config, write_texts
 
 
 def etude(*arguments: str) -> int:

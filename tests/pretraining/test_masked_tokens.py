@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_texts import text_config, write_texts
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import etude
@@ -23,6 +22,7 @@ from etude.pretraining.masked_tokens import NOT_ASKED, ORIGINAL, mask_tokens
 from etude.pretraining.pretext import mean_losses
 from etude.runs.folder import find_model, read_metadata
 from etude.runs.pretrain import acts, as_pretraining, build_pretraining
+from tiny_texts import text_config, write_texts
 
 
 @pytest.fixture(scope="module")
