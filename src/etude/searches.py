@@ -225,7 +225,7 @@ def soup(
     """Average the weights of finished runs into one model.
 
     Args:
-        runs: their folders; with ``top`` the one of a study that kept its models.
+        runs: their folders; with ``top`` the one of a study, or of :func:`tune`, that kept its models.
         output: the soup's folder.
         recipe: ``"greedy"`` or ``"uniform"``.
         top: how many of the study's best runs.

@@ -88,6 +88,23 @@ def test_the_best_runs_of_a_study_make_a_soup(project: Path, capsys: pytest.Capt
         best_of_study(Path("runs/study"), 1)
 
 
+def test_the_best_trials_of_a_tuning_make_a_soup(project: Path) -> None:
+    text = Path("config.toml").read_text()
+    settings = 'trials = 5\nseeds = 0\nkeep = 3\nmetric = "loss"\n[tune.space]\n'
+    space = '"optimizer.lr" = { low = 1e-4, high = 1e-2, log = true }'
+    Path("tune.toml").write_text(f"{text}\n[tune]\n{settings}{space}\n")
+    found = etude.tune("tune.toml", overrides=[*FAST, "train.epochs=2", "run.dir='tuned'"])
+    ranked = sorted(found.record["trials"], key=lambda trial: trial["value"])
+    kept = {path.name for path in Path("tuned/trials").iterdir()}
+    assert kept == {f"{trial['place']:04d}" for trial in ranked[:3]}
+    soup = etude.soup(["tuned"], "soup_of_trials", top=3)
+    assert len(soup.members) == 3
+    assert etude.evaluate("soup_of_trials").rows == 2
+    again = etude.tune("tune.toml", overrides=[*FAST, "train.epochs=2", "run.dir='tuned'", "tune.trials=6"])
+    assert len(again.record["trials"]) == 6
+    assert len(list(Path("tuned/trials").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -92,7 +92,10 @@ def soup(
         str, typer.Option(metavar="NAME", help="greedy: keep what held-out rows like; or uniform: keep all.")
     ] = "greedy",
     top: Annotated[
-        int | None, typer.Option(metavar="N", help="The N best runs of a study that kept its models.")
+        int | None,
+        typer.Option(
+            metavar="N", help="The N best runs of a study, or trials of etude tune, that kept its models."
+        ),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,

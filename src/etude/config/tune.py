@@ -70,6 +70,9 @@ class TuneConfig(Strict):
     seeds: int = setting(
         5, help="fresh seeds on which the winner and the default are compared; 0 leaves that out", ge=0
     )
+    keep: int = setting(
+        0, help="the models of so many of the best trials are kept, for etude soup --top and ensembles", ge=0
+    )
     funnel: list[float] = setting(
         [], help="shares of the training rows on which all trials run first, as [0.01, 0.1]"
     )

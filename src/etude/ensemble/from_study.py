@@ -1,4 +1,4 @@
-"""The best runs of a study, as members of an ensemble or ingredients of a soup."""
+"""The best runs of a study, or trials of a tuning, as members of an ensemble or ingredients of a soup."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def best_of_study(folder: Path, n: int) -> list[Path]:
     if n < 2:
         raise ConfigError(f"--top is {n} and must be at least 2")
     by_seed: dict[int, list[tuple[float, Path]]] = {}
-    for path in sorted(folder.glob(f"runs/*/{CONFIG}")):
+    for path in sorted([*folder.glob(f"runs/*/{CONFIG}"), *folder.glob(f"trials/*/{CONFIG}")]):
         run, config = RunFolder.open(path.parent)
         try:
             summary = json.loads((run.path / SUMMARY).read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def best_of_study(folder: Path, n: int) -> list[Path]:
     runs = max(by_seed.values(), key=len, default=[])
     if len(runs) < n:
         raise RunError(
-            f"{folder} holds models of {len(runs)} variants on one seed and {n} are wanted; run the study "
-            "with --set study.keep=models, or lower --top"
+            f"{folder} holds models of {len(runs)} variants on one seed and {n} are wanted; keep more "
+            f"with --set study.keep=models or --set tune.keep={n}, or lower --top"
         )
     return [path for _, path in sorted(runs, key=lambda run: (-run[0], run[1]))[:n]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +14,13 @@ import numpy as np
 from etude.config.run import Config
 from etude.core.observe import Reporter
 from etude.core.predict import predict
-from etude.decision.postprocessor import Decision, cross_fit
+from etude.decision.postprocessor import cross_fit
 from etude.errors import EtudeError, Interrupted, RunError
 from etude.evaluation.metrics import score
-from etude.evaluation.scored import Scored
-from etude.runs.artefact import model_metadata, save_model
 from etude.runs.build import Run, build
-from etude.runs.derived import config_for, write_results
 from etude.runs.final import final_weights
-from etude.runs.folder import RunFolder
 from etude.runs.shared import Shared
+from etude.search.kept import keep_run
 from etude.search.usage import begin_peak, peak
 
 FAULTS = (EtudeError, MemoryError, RuntimeError, ArithmeticError, ValueError)
@@ -115,19 +111,8 @@ def _scores(run: Run, metric: str | None, folder: Path | None) -> dict[str, floa
         bad = next(name for name, value in found.items() if not math.isfinite(value))
         raise RunError(f"it diverged: {bad} is not finite; lower optimizer.lr")
     if folder is not None:
-        texts, rows = run.data.texts["validation"], run.data.rows["validation"]
-        scored = Scored(task, logits, probabilities, decisions, targets, texts, rows)
-        _keep(run, Decision.fit(task, config.decision, logits, targets, seed=config.seed), scored, folder)
+        keep_run(run, logits, folder)
     return found
-
-
-def _keep(run: Run, decision: Decision, scored: Scored, folder: Path) -> None:
-    """Write the folder of a run that any job can be done with; what a kill has left of it is replaced."""
-    shutil.rmtree(folder, ignore_errors=True)
-    config = config_for(run.config, folder, report=False, resamples=0)
-    made = RunFolder.create(config)
-    save_model(run.backbone, made.model, model_metadata(run), decision)
-    write_results(made, config, decision, {"validation": scored}, {}, run.plan.describe(), Reporter())
 
 
 def scores_of(record: Mapping[str, Any], metric: str, part: str = "scores") -> float | None:

@@ -11,22 +11,27 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from etude.config.run import Config
 from etude.core.engine import Engine
 from etude.core.phases import AVERAGE, OBSERVE
 from etude.core.plan import Plan
+from etude.core.predict import predict
 from etude.errors import DataError, RunError
 from etude.evaluation.names import check_metric
 from etude.runs.build import build
-from etude.runs.final import kept_weights
+from etude.runs.final import final_weights, kept_weights
 from etude.runs.resolve import FRESH, RECOMMENDED
 from etude.runs.shared import Shared
+from etude.search.kept import keep_run
 from etude.search.space import with_params
 
 Progress = Callable[[float, int], None]
 """Told the metric after each evaluation, with the number of evaluations so far; may raise to stop."""
+Keep = Callable[[float], Path | None]
+"""Asked, with the trial's score, where its model is to be kept; None for nowhere."""
 
 
 class TrialFailed(Exception):
@@ -62,7 +67,14 @@ def quiet(config: Config, plan: Plan) -> Config:
     return with_params(config, {f"techniques.{name}.enabled": False for name in idle})
 
 
-def run_trial(config: Config, *, metric: str, shared: Shared, progress: Progress | None = None) -> Outcome:
+def run_trial(
+    config: Config,
+    *,
+    metric: str,
+    shared: Shared,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
+) -> Outcome:
     """Train a config and return its score.
 
     Args:
@@ -70,6 +82,7 @@ def run_trial(config: Config, *, metric: str, shared: Shared, progress: Progress
         metric: what is compared, on the validation part.
         shared: the data of the trials before it.
         progress: told of each evaluation.
+        keep: asked where the model is to be kept.
 
     Raises:
         TrialFailed: training left the finite numbers, or memory did not suffice.
@@ -77,7 +90,7 @@ def run_trial(config: Config, *, metric: str, shared: Shared, progress: Progress
     """
     start = time.perf_counter()
     try:
-        return _run(config, metric, shared, progress, start)
+        return _run(config, metric, shared, progress, keep, start)
     except MemoryError:
         raise TrialFailed("out of memory") from None
     finally:
@@ -85,7 +98,9 @@ def run_trial(config: Config, *, metric: str, shared: Shared, progress: Progress
         gc.collect()
 
 
-def _run(config: Config, metric: str, shared: Shared, progress: Progress | None, start: float) -> Outcome:
+def _run(
+    config: Config, metric: str, shared: Shared, progress: Progress | None, keep: Keep | None, start: float
+) -> Outcome:
     run = build(config, shared=shared, metrics=[metric])
     check_metric(metric, run.data.task.kind)
     if run.data.validation is None:
@@ -117,6 +132,10 @@ def _run(config: Config, metric: str, shared: Shared, progress: Progress | None,
         latest = engine.scores()
     trained = time.perf_counter() - began
     value = _finite(latest, metric, engine if by_steps else None)
+    validation = engine.validation
+    if keep is not None and validation is not None and (folder := keep(value)) is not None:
+        with final_weights(config, engine):
+            keep_run(run, predict(engine.model, validation, run.accelerator).numpy(), folder)
     return Outcome(value, dict(latest), time.perf_counter() - start, trained)
 
 

@@ -30,6 +30,7 @@ from etude.runs.build import MAY_CHANGE, build
 from etude.runs.shared import Shared
 from etude.search.confirm import Confirmation, confirm
 from etude.search.dimension import Dimension, distance
+from etude.search.kept import BestTrials
 from etude.search.record import SETTINGS, SURPLUS, TRAINED, WHY, best_of, trials_of
 from etude.search.results import Found, refuse_used, write_results
 from etude.search.schedule import Schedule, Scheduled, make_schedule, place_of, value_of
@@ -122,6 +123,7 @@ class Tuning:
         self.where = settings.storage or str(self.folder / "study.db")
         self._deadline = time.monotonic() + settings.seconds
         self._storage: Any = None
+        self._kept = BestTrials(self.folder, settings.keep, greater_is_better=self.greater)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -235,6 +237,7 @@ class Tuning:
                 lambda settings: with_params(stage.config, settings),
                 label,
                 pruning=True,
+                keep=self.settings.keep > 0 and stage.rows == ALL_ROWS,
             )
 
         def waiting(n: int) -> None:
@@ -253,6 +256,7 @@ class Tuning:
         label: str,
         *,
         pruning: bool,
+        keep: bool = False,
     ) -> float:
         """One trial, with what is to be known of it afterwards."""
         if place >= schedule.n:  # two processes took the last place at once
@@ -267,10 +271,15 @@ class Tuning:
             if pruning and trial.should_prune():
                 raise optuna.TrialPruned
 
+        def where(value: float) -> Path | None:
+            return self._kept.place(trial.number, value, _values(trial.study)) if keep else None
+
         try:
             outcome = run_trial(
-                make_config(settings), metric=self.metric, shared=self._shared, progress=progress
+                make_config(settings), metric=self.metric, shared=self._shared, progress=progress, keep=where
             )
+            if keep:
+                self._kept.forget({**_values(trial.study), trial.number: outcome.value})
         except optuna.TrialPruned:
             self.reporter.line(f"{label}: pruned")
             raise
@@ -359,6 +368,12 @@ def make_pruner(name: str) -> BasePruner:
     }
     with quiet_optuna():
         return makers[name]()
+
+
+def _values(study: optuna.Study) -> dict[int, float]:
+    """The scores of the trials that came to an end, by number."""
+    done = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    return {trial.number: trial.value for trial in done if trial.value is not None}
 
 
 def _suggest(trial: optuna.Trial, d: Dimension, schedule: Schedule) -> Any:
