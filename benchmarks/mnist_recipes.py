@@ -105,9 +105,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--only", nargs="*", help="names of recipes; base and teacher run in any case")
-    parser.add_argument(
-        "--draw", action="store_true", help="draw the picture of the last results"
-    )
+    parser.add_argument("--draw", action="store_true", help="draw the picture of the last results")
     given = parser.parse_args()
     if given.draw:
         draw(json.loads(RESULTS.read_text())["runs"])

@@ -13,6 +13,7 @@ from etude.core.observe import Reporter
 from etude.data.image_sources import open_images, stream_images
 from etude.data.images import ImageContent, ImageExamples, ImageLoader, OnDemand
 from etude.data.pixels import decode
+from etude.data.sources import table_of_dataset
 from etude.data.table import Table
 from etude.errors import DataError
 
@@ -244,3 +245,18 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     loader = ImageLoader()
     with pytest.raises(DataError, match=r"image 1, column 'image': cat/broken.jpg is no image that can be"):
         loader.read(loader.open(str(tmp_path), "train"))
+
+
+def test_a_data_set_of_the_hub_has_the_same_pixels_and_the_names_of_its_classes() -> None:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageFeature
+
+    cells = [{"bytes": file_of(Image.fromarray(COLOUR)), "path": None}] * 3
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["cat", "dog"])})
+    dataset = Dataset.from_dict({"image": cells, "label": [1, 0, -1]}, features=features)
+    table = table_of_dataset(dataset, "owner/name")
+    assert table.values["label"] == ["dog", "cat", None], "-1 is a label that nobody knows"
+    expected = torch.from_numpy(COLOUR.transpose(2, 0, 1)) / 255
+    torch.testing.assert_close(pixels_of(table.values["image"]), expected.expand(3, 3, 6, 8), rtol=0, atol=0)
+    with pytest.raises(DataError, match="owner/name holds no rows"):
+        table_of_dataset(dataset.select([]), "owner/name")

@@ -326,9 +326,27 @@ def _read_hub(identifier: str, role: str) -> Table:
             f"{identifier} is no file here and could not be read from the hub ({reason}); check the "
             "name, the split and the network, or give a file"
         ) from error
-    values = {column: _named(list(cells), dataset.features[column]) for column, cells in dataset[:].items()}
+    return table_of_dataset(dataset, identifier)
+
+
+def table_of_dataset(dataset: Any, identifier: str) -> Table:
+    """Return a data set of the ``datasets`` library as a table: class ids as names, images as their bytes.
+
+    Args:
+        dataset: one split.
+        identifier: what errors call it.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    from datasets import Image
+
     if dataset.num_rows == 0:
         raise DataError(f"{identifier} holds no rows; give a data set with at least one example")
+    for column, feature in dataset.features.items():
+        if isinstance(feature, Image):  # decoded by us, as the images of files are
+            dataset = dataset.cast_column(column, Image(decode=False))
+    values = {column: _named(list(cells), dataset.features[column]) for column, cells in dataset[:].items()}
     return Table(identifier, values, range(1, dataset.num_rows + 1))
 
 
