@@ -24,8 +24,6 @@ RECIPES = {
     "music_emotions": "f1_micro",
     "birds": "f1_micro",
 }
-
-
 QUIET = {"report": False, "baselines": False, "resamples": 0}
 
 
@@ -44,12 +42,7 @@ def scores(name: str, metric: str, kind: str, folder: Path) -> list[float]:
             "columns": recipe.columns.model_dump(exclude_none=True),
             "decision": recipe.decision.model_dump(mode="json", exclude_none=True),
             "backbone": {"kind": kind},
-            "run": {
-                "dir": str(folder / f"{name}-{kind}-{n}"),
-                "report": False,
-                "baselines": False,
-                "resamples": 0,
-            },
+            "run": {"dir": str(folder / f"{name}-{kind}-{n}"), **QUIET},
         }
         part = "validation" if folds else "test"
         found.append(train(parse_config(table)).scores[part][metric])

@@ -3,14 +3,18 @@
     python benchmarks/training_epoch.py recipes/tables/adult_mlp.toml
     python benchmarks/training_epoch.py recipes/images/mnist_small.toml
 
-The recipe says what is trained. All contestants train the same network on the same prepared tensors, with
-the same batch size, learning rate and precision:
+The recipe says what is trained. All contestants but the last two train the same network on the same prepared
+tensors, with the same batch size, learning rate and precision (float32):
 
 * ``etude``: the default recipe as the file has it, its validation part and its baselines left out
 * ``bare``: a loop that a person would write, tensors in memory, fused AdamW
 * ``trainer``: transformers' Trainer
 * ``lightning``: Lightning's Trainer with a DataLoader over tensors
 * ``skorch``: skorch's NeuralNetClassifier
+* ``etude_auto``: as ``etude``, in the precision that it chooses by itself (bf16 on processors with AMX)
+* ``pytorch_tabular``: for tables, a network of the same depth and width as a user of pytorch-tabular asks for
+  it, on the same rows of the file; it wants an older pandas, so that ``--tabular-python`` names an
+  interpreter that has it
 
 They alternate, each in a process of its own, and the table shows medians. The time is that of the training
 call alone, divided by its epochs.
@@ -19,6 +23,7 @@ call alone, divided by its epochs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -41,8 +46,9 @@ def build(given: argparse.Namespace) -> Any:
     from etude.config.load import load_config
     from etude.runs.build import build as build_run
 
-    settings = [f"train.epochs={given.epochs}", "data.validation=false", "train.precision=fp32", *given.set]
-    return build_run(load_config(given.recipe, settings))
+    precision = "auto" if given.single == "etude_auto" else "fp32"
+    settings = [f"train.epochs={given.epochs}", "data.validation=false", f"train.precision={precision}"]
+    return build_run(load_config(given.recipe, [*settings, *given.set]))
 
 
 class Plain(nn.Module):
@@ -179,12 +185,47 @@ def skorch(given: argparse.Namespace) -> float:
     return time.perf_counter() - start
 
 
+def pytorch_tabular(given: argparse.Namespace) -> float:
+    import pandas as pd
+    from pytorch_tabular import TabularModel
+    from pytorch_tabular.config import DataConfig, OptimizerConfig, TrainerConfig
+    from pytorch_tabular.models import CategoryEmbeddingModelConfig
+
+    from etude.config.load import load_config
+
+    recipe = load_config(given.recipe)
+    frame = pd.read_csv(recipe.data.train)
+    numbers = [n for n in frame.columns if n != recipe.data.labels and frame[n].dtype.kind in "if"]
+    names = [n for n in frame.columns if n not in (recipe.data.labels, *numbers)]
+    model = TabularModel(
+        data_config=DataConfig(target=[recipe.data.labels], continuous_cols=numbers, categorical_cols=names),
+        model_config=CategoryEmbeddingModelConfig(
+            task="classification", layers="384-384-384", activation="ReLU", dropout=0.1, learning_rate=1e-3
+        ),
+        optimizer_config=OptimizerConfig(optimizer="AdamW"),
+        trainer_config=TrainerConfig(
+            batch_size=recipe.train.batch_size, max_epochs=given.epochs, accelerator="cpu",
+            progress_bar="none", early_stopping=None, checkpoints=None, load_best=False,
+        ),
+        verbose=False,
+        suppress_lightning_logger=True,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # it leaves files where it stands
+        module = model.prepare_dataloader(train=frame, validation=frame[:256], seed=0)
+        network = model.prepare_model(module)
+        start = time.perf_counter()
+        model.train(network, module)
+        return time.perf_counter() - start
+
+
 CONTESTANTS: dict[str, Callable[[argparse.Namespace], float]] = {
     "etude": etude,
     "bare": bare,
     "trainer": trainer,
     "lightning": lightning,
     "skorch": skorch,
+    "etude_auto": etude,
+    "pytorch_tabular": pytorch_tabular,
 }
 
 
@@ -194,7 +235,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], help="settings of the recipe")
-    parser.add_argument("--only", nargs="*", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="*", choices=CONTESTANTS, help="those that the installation can run")
+    parser.add_argument("--tabular-python", help="an interpreter with etude and pytorch-tabular")
     parser.add_argument("--single", choices=CONTESTANTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.single:
@@ -202,10 +244,12 @@ def main() -> None:
         return
     from etude.runs.folder import environment
 
-    found: dict[str, list[float]] = {name: [] for name in given.only}
+    pythons = dict.fromkeys(CONTESTANTS, sys.executable) | {"pytorch_tabular": given.tabular_python}
+    only = given.only or [name for name, python in pythons.items() if python]
+    found: dict[str, list[float]] = {name: [] for name in only}
     for _ in range(given.repeats):
-        for name in given.only:
-            command = [sys.executable, __file__, *sys.argv[1:], "--single", name]
+        for name in only:
+            command = [pythons[name], __file__, *sys.argv[1:], "--single", name]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
             if not lines:

@@ -31,6 +31,7 @@ from etude.search.halving import Rung, first_rung, next_rung
 from etude.search.one_run import recorded_run, scores_of
 from etude.search.run_store import MOST_TRIES, RunStore, run_key
 from etude.search.same_study import keep_or_refuse
+from etude.search.usage import libraries_set_aside
 from etude.search.variants import Variant, variants_of
 
 
@@ -220,7 +221,8 @@ def run_study(
         raise ConfigError("--test opens the test part, and data.test is not set; set it, or leave --test out")
     try:
         _open(study)
-        notes = _train_all(study, save)
+        with libraries_set_aside():
+            notes = _train_all(study, save)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; what is done is kept in {folder}, so go on by running the same study again"

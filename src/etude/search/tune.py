@@ -6,14 +6,12 @@ the same time, on this machine or on another, takes part in it.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from etude.search.schedule import Schedule, Scheduled, make_schedule, place_of, 
 from etude.search.space import make_space, with_params
 from etude.search.storage import as_run_error, open_storage, quiet_optuna, work
 from etude.search.trial import TrialFailed, quiet, run_trial
+from etude.search.usage import libraries_set_aside
 
 MADE_OF = "made_of"
 """The study's attribute that says what it was made of."""
@@ -69,23 +68,12 @@ def tune(config: Config, settings: TuneConfig, *, reporter: Reporter | None = No
     """
     tuning = Tuning(config, settings, reporter or Reporter())
     try:
-        with as_run_error(tuning.where), _libraries_set_aside():
+        with as_run_error(tuning.where), libraries_set_aside():
             return tuning.run()
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on with the study") from None
     finally:
         tuning.close()
-
-
-@contextmanager
-def _libraries_set_aside() -> Iterator[None]:
-    """Keep the half million objects of the libraries out of the garbage collection after each trial."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 class Tuning:
