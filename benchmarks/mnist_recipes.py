@@ -74,7 +74,8 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
         curves = [dict(map(tuple, run["curve"])) for run in runs[name]]
         epochs = sorted(set.intersection(*(set(found) for found in curves)))
         values = [[100 * found[epoch] for found in curves] for epoch in epochs]
-        return epochs, [statistics.mean(v) for v in values], [error_of(v) for v in values]
+        done = [epoch + 1 for epoch in epochs]
+        return done, [statistics.mean(v) for v in values], [error_of(v) for v in values]
 
     names = [name for name in runs if name not in FIRST]
     columns = 3
@@ -88,11 +89,13 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
             plane.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
             plane.plot(epochs, mean, color=colour, linewidth=1.6, label=label)
         plane.set_title(name.replace("_", " "), fontsize=10, loc="left")
-        plane.set_ylim(80, 100)
+        plane.set_ylim(75, 100)
         plane.grid(visible=True, color="#e4e4e4", linewidth=0.6)
         plane.spines[["top", "right"]].set_visible(False)
     for plane in figure.axes[len(names) :]:
         plane.set_axis_off()
+    for plane in figure.axes[len(names) - columns : len(names)]:
+        plane.tick_params(labelbottom=True)
     figure.axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("validation accuracy, %", fontsize=9)
