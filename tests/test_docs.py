@@ -17,7 +17,8 @@ from etude.core.task import Multiclass, Multilabel
 from etude.runs.resolve import resolve_techniques
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/guide.md", "docs/defaults.md", "docs/tables.md", "docs/images.md"]
+NAMES = ("guide", "defaults", "tables", "images", "mnist", "tuning")
+PAGES = ["README.md", *(f"docs/{name}.md" for name in NAMES)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
