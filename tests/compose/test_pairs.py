@@ -1,6 +1,7 @@
 """Every pair of techniques trains together or is refused because one of them declares it."""
 
 import itertools
+import re
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, get_args
@@ -89,19 +90,34 @@ def ids(value: object) -> str:
     return "+".join(value) if isinstance(value, tuple) else str(value)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=ids)
-def test_pair_trains_or_is_refused(pair: tuple[str, str]) -> None:
-    setup = setup_for(*pair)
+def refusal_of(pair: tuple[str, str]) -> str | None:
+    """A pattern that the refusal of a pair must match; None where the pair must train."""
+    one, other = pair
     if nowhere(*pair):
-        with pytest.raises(
-            ConflictError, match=rf"^({pair[0]}|{pair[1]}) (needs|works on) .*; (remove|use) "
-        ):
-            train(recipe_of(*pair), setup)
-    elif declared_conflict(*pair):
-        with pytest.raises(ConflictError, match=rf"(?s){pair[0]}.*{pair[1]}|{pair[1]}.*{pair[0]}"):
-            train(recipe_of(*pair), setup)
-    else:
-        assert finite(train(recipe_of(*pair), setup))
+        return rf"^({one}|{other}) (needs|works on) .*; (remove|use) "
+    return rf"(?s){one}.*{other}|{other}.*{one}" if declared_conflict(*pair) else None
+
+
+def what_is_wrong(pair: tuple[str, str]) -> str | None:
+    expected = refusal_of(pair)
+    try:
+        weights = train(recipe_of(*pair), setup_for(*pair))
+    except ConflictError as error:
+        return None if expected and re.search(expected, str(error)) else f"is refused: {error}"
+    except Exception as error:
+        error.add_note("with " + " and ".join(pair))
+        raise
+    if expected:
+        return "trains and should be refused"
+    return None if finite(weights) else "ends with weights that are not finite"
+
+
+# A test for each first technique, not for each pair: seven thousand tests took as long to hand out as to run.
+@pytest.mark.parametrize("first", list(EVERY)[:-1])
+def test_every_pair_trains_or_is_refused(first: str) -> None:
+    pairs = [pair for pair in PAIRS if pair[0] == first]
+    wrong = {"+".join(pair): said for pair in pairs if (said := what_is_wrong(pair)) is not None}
+    assert not wrong
 
 
 @pytest.mark.parametrize("names", SAMPLE, ids=ids)
