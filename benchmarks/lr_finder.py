@@ -6,7 +6,8 @@
 Each recipe is a small part of a data set, so that a training takes seconds. It is trained to its end at the
 eight rates of a grid around the default (half a decade apart) and at each rate that is read off the sweep's
 curve. The table shows the validation loss at the end, as a multiple of the grid's best; the figure wanted is
-below 1.05. The data's folder is ``data/``.
+below 1.05. ``best`` is what ``--choose best`` takes: the reading whose training has the lowest validation
+loss. The data's folder is ``data/``.
 """
 
 from __future__ import annotations
@@ -101,8 +102,10 @@ def measure(name: str) -> dict[str, Any]:
     for reading, lr in found.suggestions.items():
         known.setdefault(lr, loss_at(name, lr))
         readings[reading] = {"lr": lr, "loss": known[lr], "over_best": known[lr] / best}
+    tried = min(readings, key=lambda reading: readings[reading]["loss"])
     return {
         "chosen": found.chosen,
+        "best_reading": {"name": tried, **readings[tried]},
         "grid": [{"lr": lr, "loss": loss} for lr, loss in losses.items()],
         "best": best,
         "readings": readings,
@@ -120,6 +123,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     for reading, values in found["readings"].items():
         mark = " <- chosen" if reading == found["chosen"] else ""
         print(f"  {reading:12} {values['lr']:8.2g}  {values['loss']:.4f}  x{values['over_best']:.3f}{mark}")
+    print(f"  best: {found['best_reading']['name']}, x{found['best_reading']['over_best']:.3f}")
     print(f"  sweep {found['sweep_seconds']:.1f} s, a training {found['training_seconds']:.1f} s", flush=True)
 
 

@@ -97,6 +97,22 @@ def test_groups_keep_the_ratios_of_their_rates(project: Path) -> None:
     assert scaled.suggestion == pytest.approx(plain.suggestion / 10, rel=0.06)
 
 
+def test_the_best_reading_is_the_one_that_trains_to_the_lowest_validation_loss(project: Path) -> None:
+    config = load_config(project, ["data.validation=0.5", "train.epochs=2"])
+    found = find_lr(config, steps=30, choose="best")
+    assert found.tried.keys() == found.suggestions.keys()
+    assert found.tried[found.chosen] == min(found.tried.values())
+    run = build(
+        load_config(project, ["data.validation=0.5", "train.epochs=2", f"optimizer.lr={found.suggestion}"])
+    )
+    run.engine.fit()
+    assert run.engine.evaluate()["loss"] == pytest.approx(found.tried[found.chosen])
+    with pytest.raises(ConfigError, match="compares validation losses and there is no validation part"):
+        find_lr(load_config(project, ["data.validation=false"]), choose="best")
+    with pytest.raises(ConfigError, match="'best' trains whole runs and stage 2 is a part of one"):
+        find_lr(config, choose="best", stage=2)
+
+
 def test_each_stage_of_a_gradual_unfreezing(project: Path) -> None:
     config = load_config(project, ["techniques.gradual_unfreezing.head='2ep'"])
     head, whole = find_lr(config, steps=12), find_lr(config, steps=12, stage=2)

@@ -35,7 +35,11 @@ def find_lr(
     high: Annotated[float, typer.Option(metavar="LR", help="Where it ends at the latest.")] = 10.0,
     stage: Annotated[int, typer.Option(metavar="K", help="The stage of a gradual unfreezing, from 1.")] = 1,
     choose: Annotated[
-        str, typer.Option(metavar="NAME", help="What counts: between, steepest, minimum/10 or valley.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What counts: between, steepest, minimum/10 or valley; best trains with each of them.",
+        ),
     ] = "between",
     plot: Annotated[
         str | None, typer.Option(metavar="FILE", help="A .png, .svg or .pdf file, or 'terminal'.")
@@ -48,9 +52,12 @@ def find_lr(
 
     A hundred steps of the run are taken while the learning rate rises, with all of its techniques; then
     it is put back as it was. Practitioners choose between the steepest point of the curve and a tenth of
-    the rate with the lowest loss; the middle of the two is the suggestion.
+    the rate with the lowest loss; the middle of the two is the suggestion. Where a model overfits, only
+    trainings tell: --choose best compares the rates by their validation loss.
 
     Example: etude find-lr etude.toml --plot terminal
+
+    Example: etude find-lr etude.toml --choose best
 
     Example: etude find-lr etude.toml --plot lr.png --apply
     """
@@ -130,9 +137,13 @@ def find_batch_size(
 def _in_words(found: FoundRate) -> str:
     """Every suggestion, the chosen one marked, and the table to paste."""
     width = max(map(len, found.suggestions))
-    lines = [
-        f"{name:{width}}  {rate:.2g}" + ("  <- chosen" if name == found.chosen else "")
-        for name, rate in found.suggestions.items()
-    ]
+    lines = []
+    for name, rate in found.suggestions.items():
+        mark = "  <- chosen" if name == found.chosen else ""
+        lines.append(f"{name:{width}}  {rate:<8.2g}{_loss(found, name)}{mark}".rstrip())
     lines.append(f"{'config':{width}}  {found.lr:.2g}")
     return "\n".join([*lines, "", found.toml().rstrip()])
+
+
+def _loss(found: FoundRate, name: str) -> str:
+    return f"  validation loss {found.tried[name]:.4f}" if name in found.tried else ""

@@ -8,6 +8,9 @@ as the techniques set them. Afterwards the model, the optimizer and the techniqu
 NOTE[DIFF]: the same batches, with the same draws, are first seen at a rate of zero. What they lose there
 above its mean is taken off, so that a falling curve is the rate's doing and no luck of the batches; this
 matters where training starts near its end, as from a linear probe.
+
+A curve of the training loss cannot say when a model overfits. ``choose = "best"`` therefore trains with each
+rate that is read off it, to the end, and takes the one with the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,13 +28,17 @@ from etude.core.observe import Bar, Reporter
 from etude.core.phases import OPTIMIZER, TUNE
 from etude.errors import ConfigError, RunError
 from etude.runs.build import Run, build
+from etude.runs.shared import Shared
 from etude.search.curve import FEWEST, SUGGESTIONS, Numbers, readable, smoothed, sweep_rates
 from etude.search.probe import Probe, refuse_without_steps, untouched
+from etude.search.space import with_params
+from etude.search.trial import TrialFailed, quiet, run_trial
 
 LOW, HIGH, STEPS, BETA = 1e-7, 10.0, 100, 0.98
 DIVERGED = 4.0
 """The smoothed loss that is so many times its minimum ends the sweep."""
-CHOSEN = "between"
+CHOSEN, BEST = "between", "best"
+"""The reading that counts where none is named; the name that stands for a training with each of them."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class FoundRate:
         lr: the rate that the config has now.
         stage, n_stages: how much of the model trained, counted from 1.
         seconds: how long it took.
+        tried: the validation loss at the end of a training with each reading, where they were tried.
     """
 
     sweep: Sweep
@@ -81,6 +89,7 @@ class FoundRate:
     stage: int
     n_stages: int
     seconds: float
+    tried: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def suggestion(self) -> float:
@@ -104,6 +113,7 @@ class FoundRate:
             "lr": self.suggestion,
             "chosen": self.chosen,
             "suggestions": dict(self.suggestions),
+            "tried": dict(self.tried),
             "config_lr": self.lr,
             "optimizer": self.optimizer,
             "stage": self.stage,
@@ -135,35 +145,67 @@ def find_lr(
         steps: optimizer steps of the whole sweep.
         stage: which stage of a gradual unfreezing, from 1; those before it are trained first, as in the run.
         choose: which reading of the curve counts: ``"between"``, ``"steepest"``, ``"minimum/10"`` or
-            ``"valley"``.
+            ``"valley"``; ``"best"`` trains with each, and takes the one with the lowest validation loss.
         reporter: who tells of progress.
 
     Raises:
         ConfigError: a bound, the number of steps, the stage or the reading cannot be used.
-        RunError: the loss diverges before the curve says anything.
+        RunError: the loss diverges before the curve says anything, or in every training that is tried.
     """
     refuse_without_steps(config, "find-lr")
     if not 0 < low < high:
         raise ConfigError(f"a sweep from {low:g} to {high:g} is none; give two rates above 0 that rise")
     if steps < FEWEST:
         raise ConfigError(f"a sweep of {steps} steps says nothing; give {FEWEST} or more")
-    if choose not in SUGGESTIONS:
-        raise ConfigError(f"'{choose}' is no reading of the curve; choose from {', '.join(SUGGESTIONS)}")
-    reporter = reporter or Reporter()
-    run = build(config, reporter=reporter)
+    if choose not in (*SUGGESTIONS, BEST):
+        known = ", ".join((*SUGGESTIONS, BEST))
+        raise ConfigError(f"'{choose}' is no reading of the curve; choose from {known}")
+    if choose == BEST and stage != 1:
+        raise ConfigError(f"'{BEST}' trains whole runs and stage {stage} is a part of one; choose a reading")
+    reporter, shared = reporter or Reporter(), Shared()
+    run = build(config, reporter=reporter, shared=shared)
+    if choose == BEST and run.data.validation is None:
+        raise ConfigError(f"'{BEST}' compares validation losses and there is no validation part; set one")
     begun = time.perf_counter()
     sweep, n_stages = sweep_run(run, low=low, high=high, steps=steps, stage=stage, reporter=reporter)
     optimizer = next(entry for entry in run.plan.entries() if entry.phase is OPTIMIZER)
+    suggestions, tried = sweep.suggestions(), {}
+    if choose == BEST:
+        tried = _try(quiet(config, run.plan), suggestions, shared, reporter)
+        choose = min(tried, key=lambda name: tried[name])
     return FoundRate(
         sweep=sweep,
-        suggestions=sweep.suggestions(),
+        suggestions=suggestions,
         chosen=choose,
         optimizer=optimizer.technique,
         lr=optimizer.contribution.lr,
         stage=stage,
         n_stages=n_stages,
         seconds=time.perf_counter() - begun,
+        tried=tried,
     )
+
+
+def _try(
+    config: Config, suggestions: Mapping[str, float], shared: Shared, reporter: Reporter
+) -> dict[str, float]:
+    """The validation loss of a training with each rate; infinite where it left the finite numbers."""
+    losses: dict[float, float] = {}
+    for name, rate in suggestions.items():
+        if rate in losses:
+            continue
+        try:
+            outcome = run_trial(with_params(config, {"optimizer.lr": rate}), metric="loss", shared=shared)
+            losses[rate] = outcome.value
+            reporter.line(
+                f"{name}: a training with {rate:.2g} ends at a validation loss of {outcome.value:.4f}"
+            )
+        except TrialFailed as error:
+            losses[rate] = math.inf
+            reporter.warn(f"{name}: a training with {rate:.2g} came to nothing: {error}")
+    if not any(map(math.isfinite, losses.values())):
+        raise RunError("no training with a rate of the curve came to an end; look at the data and the loss")
+    return {name: losses[rate] for name, rate in suggestions.items()}
 
 
 def sweep_run(
