@@ -108,14 +108,15 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     given = parser.parse_args()
     from etude.runs.folder import environment
 
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in given.only}
     with tempfile.TemporaryDirectory() as folder:
         write_files(given.source, Path(folder))
         for seed in range(given.seeds):
-            for name in VARIANTS:
+            for name in given.only:
                 found[name].append(score(given, Path(folder), name, seed))
                 print(f"  seed {seed}  {name:<44} {found[name][-1]}", flush=True)
     print(f"\n| {'training labels':<44} | macro-F1 | gain over plain |\n|---|---|---|")
