@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 import etude
 from etude.config.load import load_config
 from etude.core.observe import Reporter
 from etude.errors import EtudeError, RunError
+from etude.search.storage import as_run_error
 from runs.tiny_project import CONFIG, write_project
 from runs.tiny_project import etude as command
 
@@ -241,3 +244,17 @@ def test_all_data_of_two_files_are_joined() -> None:
     Path("files/study.json").write_text("{")
     with pytest.raises(EtudeError, match=r"files/study\.json cannot be read"):
         etude.retrain_best("files")
+
+
+def test_what_a_library_makes_of_a_refusal_is_one_sentence_too() -> None:
+    internal = optuna.exceptions.StorageInternalError("during the commit")
+    internal.__cause__ = OperationalError("commit", {}, ConnectionError("connection is bad"))
+    stumbled = UnboundLocalError("updated_state")  # as Optuna's own, where it cannot tell of a trial's end
+    stumbled.__context__ = internal
+    words = "the storage there cannot be opened: connection is bad; see"
+    with pytest.raises(RunError, match=words), as_run_error("there"):
+        raise stumbled
+    with pytest.raises(UnboundLocalError), as_run_error("there"):
+        raise UnboundLocalError("of another kind")
+    with pytest.raises(RunError, match=r"^our own$"), as_run_error("there"):
+        raise RunError("our own")

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from etude.errors import RunError
+from etude.errors import EtudeError, RunError
 from etude.extras import require
 from etude.search.schedule import PLACE, place_of
 
@@ -104,12 +104,31 @@ def quiet_optuna() -> Iterator[None]:
 
 @contextmanager
 def as_run_error(where: str) -> Iterator[None]:
-    """Turn what a database refuses in the middle of a study into one sentence."""
+    """Turn what a database refuses in the middle of a study into one sentence.
+
+    Optuna may stumble over the refusal itself, with an error of Python's; what led to it counts.
+    """
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = getattr(error, "__cause__", None) or error
-        raise RunError(_refused(where, cause if isinstance(cause, Exception) else error)) from None
+    except EtudeError:
+        raise
+    except Exception as error:
+        refusal = _refusal_behind(error)
+        if refusal is None:
+            raise
+        raise RunError(_refused(where, refusal)) from None
+
+
+def _refusal_behind(error: BaseException | None) -> Exception | None:
+    """The database's own error among an error and those that led to it; None where there is none."""
+    refusal: Exception | None = None
+    while error is not None:
+        if isinstance(error, SQLAlchemyError):
+            return error
+        if isinstance(error, optuna.exceptions.StorageInternalError):
+            refusal = refusal or error
+        error = error.__cause__ or error.__context__
+    return refusal
 
 
 def mine() -> dict[str, Any]:
