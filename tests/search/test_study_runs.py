@@ -174,11 +174,15 @@ def test_models_are_kept_where_they_are_wanted(project: Path) -> None:
 
 
 def test_a_small_budget_gives_two_seeds_to_all_and_says_so(project: Path) -> None:
-    changes = ["study.techniques=['label_smoothing','clip','head_lr']", "study.seeds=8", "study.budget='1s'"]
+    changes = [
+        "study.techniques=['label_smoothing','clip','head_lr']",
+        "study.seeds=8",
+        "study.budget='0.01s'",
+    ]
     found = study(*changes)
-    assert {len(finding.seeds) for finding in found.findings} <= {2, 3, 4}
+    assert {len(finding.seeds) for finding in found.findings} == {2}, "which are given whatever they cost"
     assert found.notes[0].startswith(
-        "A budget of 1s gave out seeds by successive halving: 3 variants up to 2"
+        "A budget of 0.01s gave out seeds by successive halving: 3 variants up to 2"
     )
     assert "Variants with fewer seeds were behind the others" in found.notes[0]
 
