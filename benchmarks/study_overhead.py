@@ -15,12 +15,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 import etude
-from etude.search.run_store import RunStore
-from tune_overhead import write_project
+from tune_overhead import Watch, write_project
 
 RESULTS = Path(__file__).parent / "results" / "study_overhead.json"
 
@@ -30,14 +28,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    mib: list[float] = []
-    write = RunStore.write
-
-    def watched(store: RunStore, key: str, record: dict[str, object]) -> None:
-        write(store, key, record)
-        mib.append(psutil.Process().memory_info().rss / 2**20)
-
-    RunStore.write = watched  # type: ignore[method-assign, assignment]
+    watch = Watch("seed ")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder)
@@ -52,7 +43,8 @@ def main() -> None:
                     "techniques": ["ema", "label_smoothing", "layerwise_lr", "sam"],
                     "dir": "study",
                 },
-            }
+            },
+            reporter=watch,
         )
         files = sorted(Path("study/runs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -61,7 +53,7 @@ def main() -> None:
         [sum(seconds for what, seconds in r["seconds"].items() if what != "all") for r in records]
     )
     beside = np.diff(ends) - used[1:]
-    tenth = max(len(mib) // 10, 1)
+    tenth = max(len(watch.mib) // 10, 1)
     result = {
         "runs": len(records),
         "failed": sum(r["status"] != "done" for r in records),
@@ -72,8 +64,8 @@ def main() -> None:
             "last_tenth": round(float(np.median(beside[-tenth:])), 3),
         },
         "memory_mib": {
-            "after_tenth": round(float(np.median(mib[tenth : 2 * tenth])), 1),
-            "at_end": round(float(np.median(mib[-tenth:])), 1),
+            "after_tenth": round(float(np.median(watch.mib[tenth : 2 * tenth])), 1),
+            "at_end": round(float(np.median(watch.mib[-tenth:])), 1),
         },
         "load": os.getloadavg()[0],
     }

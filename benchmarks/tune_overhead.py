@@ -31,14 +31,15 @@ RESULTS = Path(__file__).parent / "results" / "tune_overhead.json"
 
 
 class Watch(Reporter):
-    """Notes the resident memory after each trial."""
+    """Notes the resident memory when a line tells of a finished trial or run."""
 
-    def __init__(self) -> None:
+    def __init__(self, beginning: str) -> None:
+        self.beginning = beginning
         self.mib: list[float] = []
         self.at: list[float] = []
 
     def line(self, text: str) -> None:
-        if text.startswith("trial "):
+        if text.startswith(self.beginning):
             self.mib.append(psutil.Process().memory_info().rss / 2**20)
             self.at.append(time.perf_counter())
 
@@ -67,7 +68,7 @@ def main() -> None:
         folder = Path(name)
         write_project(folder)
         os.chdir(folder)
-        watch = Watch()
+        watch = Watch("trial ")
         found = etude.tune(
             {
                 "data": {"train": "train.csv", "validation": 0.25},

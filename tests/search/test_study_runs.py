@@ -23,7 +23,7 @@ from etude.runs.build import build
 from etude.runs.train import train
 from etude.search import study as study_module
 from etude.search.run_store import RunStore
-from etude.search.study import StudyResult, run_study
+from etude.search.study import Study, StudyResult, run_study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 from tiny_project import write_project
@@ -185,6 +185,21 @@ def test_a_small_budget_gives_two_seeds_to_all_and_says_so(project: Path) -> Non
         "A budget of 0.01s gave out seeds by successive halving: 3 variants up to 2"
     )
     assert "Variants with fewer seeds were behind the others" in found.notes[0]
+
+
+def test_what_is_left_of_a_budget_goes_to_the_better_half(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run counts for a tenth of a second, so that the test does not depend on how fast the machine is."""
+
+    def spent(running: Study) -> float:
+        return 0.1 * sum(map(len, running.records.values()))
+
+    monkeypatch.setattr(Study, "spent", spent)
+    changes = ["study.techniques=['label_smoothing','clip','head_lr']", "study.seeds=8"]
+    found = study(*changes, "study.budget='1.05s'")
+    assert sorted(len(finding.seeds) for finding in found.findings) == [2, 3, 3]
+    assert "3 variants up to 2 seeds, then 2 variants up to 3 seeds" in found.notes[0]
 
 
 def test_a_large_budget_gives_all_seeds_to_all(project: Path) -> None:

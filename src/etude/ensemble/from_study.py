@@ -7,6 +7,8 @@ from pathlib import Path
 
 from etude.errors import ConfigError, RunError
 from etude.runs.folder import CONFIG, SUMMARY, RunFolder
+from etude.search.kept import TRIALS
+from etude.search.run_store import RUNS
 
 
 def best_of_study(folder: Path, n: int) -> list[Path]:
@@ -25,7 +27,7 @@ def best_of_study(folder: Path, n: int) -> list[Path]:
     if n < 2:
         raise ConfigError(f"--top is {n} and must be at least 2")
     by_seed: dict[int, list[tuple[float, Path]]] = {}
-    for path in sorted([*folder.glob(f"runs/*/{CONFIG}"), *folder.glob(f"trials/*/{CONFIG}")]):
+    for path in sorted(path for kept in (RUNS, TRIALS) for path in folder.glob(f"{kept}/*/{CONFIG}")):
         run, config = RunFolder.open(path.parent)
         try:
             summary = json.loads((run.path / SUMMARY).read_text(encoding="utf-8"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from etude.core.observe import Reporter
+from etude.core.predict import predict
 from etude.decision.postprocessor import Decision, cross_fit
 from etude.errors import RunError
 from etude.evaluation.scored import Scored
@@ -19,25 +19,32 @@ from etude.runs.folder import RunFolder
 TRIALS = "trials"
 
 
-def keep_run(run: Run, logits: Any, folder: Path) -> None:
-    """Write the folder of a run with its model; what a kill has left of it is replaced.
-
-    Args:
-        run: trained, with the weights to keep in its backbone.
-        logits: (N, C), the model's for the validation part.
-        folder: the run's own.
+def score_validation(run: Run) -> Scored:
+    """Return the validation part as the model sees it, each row decided by what was fitted on others.
 
     Raises:
         RunError: there is no validation part.
     """
-    task, config, validation = run.data.task, run.config, run.engine.validation
+    task, validation = run.data.task, run.engine.validation
     if validation is None:
         raise RunError("there is no validation part to score on; set data.validation")
+    logits = predict(run.engine.model, validation, run.accelerator).numpy()
     targets = validation.targets.numpy()
-    probabilities, decisions = cross_fit(task, config.decision, logits, targets, seed=config.seed)
+    probabilities, decisions = cross_fit(task, run.config.decision, logits, targets, seed=run.config.seed)
     texts, rows = run.data.texts["validation"], run.data.rows["validation"]
-    scored = Scored(task, logits, probabilities, decisions, targets, texts, rows)
-    decision = Decision.fit(task, config.decision, logits, targets, seed=config.seed)
+    return Scored(task, logits, probabilities, decisions, targets, texts, rows)
+
+
+def keep_run(run: Run, scored: Scored, folder: Path) -> None:
+    """Write the folder of a run with its model; what a kill has left of it is replaced.
+
+    Args:
+        run: trained, with the weights to keep in its backbone.
+        scored: its validation part.
+        folder: the run's own.
+    """
+    config = run.config
+    decision = Decision.fit(scored.task, config.decision, scored.logits, scored.targets, seed=config.seed)
     shutil.rmtree(folder, ignore_errors=True)
     config = config_for(config, folder, report=False, resamples=0)
     made = RunFolder.create(config)

@@ -13,14 +13,12 @@ import numpy as np
 
 from etude.config.run import Config
 from etude.core.observe import Reporter
-from etude.core.predict import predict
-from etude.decision.postprocessor import cross_fit
 from etude.errors import EtudeError, Interrupted, RunError
 from etude.evaluation.metrics import score
 from etude.runs.build import Run, build
 from etude.runs.final import final_weights
 from etude.runs.shared import Shared
-from etude.search.kept import keep_run
+from etude.search.kept import keep_run, score_validation
 from etude.search.usage import begin_peak, peak
 
 FAULTS = (EtudeError, MemoryError, RuntimeError, ArithmeticError, ValueError)
@@ -98,20 +96,16 @@ def _refuse_diverged(run: Run) -> None:
 
 def _scores(run: Run, metric: str | None, folder: Path | None) -> dict[str, float]:
     """Score the validation part, each row decided by what was fitted on others, and keep the model."""
-    task, config, engine = run.data.task, run.config, run.engine
-    if engine.validation is None:
-        raise RunError("there is no validation part to score on; set data.validation")
-    logits = predict(engine.model, engine.validation, run.accelerator).numpy()
-    targets = engine.validation.targets.numpy()
-    probabilities, decisions = cross_fit(task, config.decision, logits, targets, seed=config.seed)
-    found = dict(score(task, probabilities, targets, decisions))
+    scored = score_validation(run)
+    judged = scored.task, scored.probabilities, scored.targets, scored.decisions
+    found = dict(score(*judged))
     if metric is not None:
-        found |= score(task, probabilities, targets, decisions, [metric])
+        found |= score(*judged, [metric])
     if not np.isfinite(list(found.values())).all():
         bad = next(name for name, value in found.items() if not math.isfinite(value))
         raise RunError(f"it diverged: {bad} is not finite; lower optimizer.lr")
     if folder is not None:
-        keep_run(run, logits, folder)
+        keep_run(run, scored, folder)
     return found
 
 

@@ -18,14 +18,13 @@ from etude.config.run import Config
 from etude.core.engine import Engine
 from etude.core.phases import AVERAGE, OBSERVE
 from etude.core.plan import Plan
-from etude.core.predict import predict
 from etude.errors import DataError, RunError
 from etude.evaluation.names import check_metric
 from etude.runs.build import build
 from etude.runs.final import final_weights, kept_weights
 from etude.runs.resolve import FRESH, RECOMMENDED
 from etude.runs.shared import Shared
-from etude.search.kept import keep_run
+from etude.search.kept import keep_run, score_validation
 from etude.search.space import with_params
 
 Progress = Callable[[float, int], None]
@@ -132,10 +131,9 @@ def _run(
         latest = engine.scores()
     trained = time.perf_counter() - began
     value = _finite(latest, metric, engine if by_steps else None)
-    validation = engine.validation
-    if keep is not None and validation is not None and (folder := keep(value)) is not None:
+    if keep is not None and (folder := keep(value)) is not None:
         with final_weights(config, engine):
-            keep_run(run, predict(engine.model, validation, run.accelerator).numpy(), folder)
+            keep_run(run, score_validation(run), folder)
     return Outcome(value, dict(latest), time.perf_counter() - start, trained)
 
 
