@@ -22,10 +22,10 @@ When not: labelled rows that suffice; rows of classes that the labels do not hav
 whose mistakes come back as labels.
 
 Suggested values: begin when the labelled rows are learned, and let the learning rate fall: of ten epochs
-start 5 and end 9, with augmentation (``docs/mnist.md`` has the measurements). Start 1
-and end 5, the defaults, are the source document's, and too early where one epoch does not suffice. The
-paper has restart = true, start 1, end 6 (a fifth more each round), and as many epochs in ``every`` as a
-training takes; it warns that without the restart mistakes stay.
+start 5 and end 9, with augmentation (``docs/mnist.md`` has the measurements). Start 1 and end 5, the
+defaults, are the source document's, and too early where one epoch does not suffice. The paper has
+restart = true, start 1, end 6 (a fifth more each round), and as many epochs in ``every`` as a training
+takes; it warns that without the restart mistakes stay.
 
 Cost: an epoch is longer by the rows that joined, and every round begins with predictions for all rows
 without labels. Memory of C numbers for each such row; with restart the first weights once more.
